@@ -1,0 +1,3 @@
+-- A holder that holds nothing leaves. KEYS: leases, its processing list. ARGV: holder.
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+return 1

@@ -1,0 +1,89 @@
+//! Texts for Redis: names of keys, and scripts, each one atomic step.
+//!
+//! Keys of a queue carry its name in braces, so that a cluster keeps them where the queue is. The
+//! queue itself is the plain list that producers `LPUSH` to.
+
+macro_rules! texts {
+    ($($name:ident = $($file:literal)+;)*) => {$(
+        #[doc = concat!("What it does, its keys, arguments and result stand at its head:" $(, " `", $file, "`")+)]
+        pub const $name: &str = concat!($(include_str!(concat!("../redis/", $file))),+);
+    )*};
+}
+
+texts! {
+    ACK = "ack.lua";
+    RETURN = "return.lua";
+    BURY = "bury.lua";
+    HOLD = "hold.lua";
+    LEAVE = "leave.lua";
+    REAP = "reap.lua";
+    ATTEMPTS = "attempts.lua";
+    MEASURE = "measure.lua";
+    ADOPT = "server.lua" "adopt.lua";
+    PROJECT = "server.lua" "project.lua";
+    WITHDRAW = "server.lua" "withdraw.lua";
+    FLOOR = "server.lua" "floor.lua";
+    CLAIM = "server.lua" "opening.lua" "claim.lua";
+    REPORT = "server.lua" "opening.lua" "report.lua";
+    PATH = "server.lua" "path.lua";
+    RELEASE = "release.lua";
+    FORGET = "forget.lua";
+}
+
+/// Keys of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueKeys {
+    /// The list that producers push to.
+    pub queue: String,
+    /// Sorted set: until when each holder keeps what it holds, in the server's milliseconds.
+    pub leases: String,
+    /// What the lists of tasks that holders hold begin with; the holder follows.
+    pub processing: String,
+    /// Sorted set: tasks that wait for a moment.
+    pub delayed: String,
+    /// Hash: failed attempts by digest of the payload.
+    pub attempts: String,
+    /// Hash: `departed`, the tasks that left for good.
+    pub counters: String,
+    /// List: tasks that failed for good.
+    pub dead: String,
+    /// List: why, in the same order, as JSON.
+    pub errors: String,
+}
+
+impl QueueKeys {
+    /// The keys of this queue.
+    pub fn of(queue: &str) -> Self {
+        let key = |name: &str| format!("qscaler:{{{queue}}}:{name}");
+        Self {
+            queue: queue.to_owned(),
+            leases: key("leases"),
+            processing: key("processing:"),
+            delayed: key("delayed"),
+            attempts: key("attempts"),
+            counters: key("counters"),
+            dead: key("dead"),
+            errors: key("errors"),
+        }
+    }
+}
+
+/// Keys of a workload's control path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathKeys {
+    /// Hash: `epoch`, `server`, `floor`, and `o:ID` with each offer's state: `open`, `open:WORKER`,
+    /// `claimed:WORKER` or `withdrawn`.
+    pub offers: String,
+    /// Hash: by worker, `MILLISECONDS:EPOCH:REPORT`.
+    pub reports: String,
+    /// Set: workers that were released.
+    pub released: String,
+}
+
+impl PathKeys {
+    /// The keys of this workload.
+    pub fn of(workload: &crate::name::WorkloadUid) -> Self {
+        let key = |name: &str| format!("qscaler:{{{workload}}}:{name}");
+        Self { offers: key("offers"), reports: key("reports"), released: key("released") }
+    }
+}
