@@ -1,0 +1,164 @@
+//! Which rule is whose: the one that a workload names, else the one whose `for` chooses it. Two
+//! candidates are an error for that workload, never a guess.
+
+use std::sync::Arc;
+
+use qscaler_cel::{Input, closest};
+
+use super::{Catalog, Entry};
+use crate::document::rule::SelectorKind;
+use crate::plan::Leave;
+use crate::problem::{Code, Finding, Place, Problem};
+use crate::rule::{Policy, Rule};
+use crate::workload::{System, Workload};
+
+/// A workload and the policy that it gets; none while something is wrong.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The workload.
+    pub workload: Arc<Workload>,
+    /// Its policy.
+    pub policy: Option<Policy>,
+    /// What is wrong, or probably not meant.
+    pub problems: Vec<Problem>,
+}
+
+impl Catalog {
+    /// Every workload with its policy.
+    pub fn assignments(&self) -> Vec<Assignment> {
+        let of_entry = |entry: &Entry| {
+            entry
+                .workloads
+                .iter()
+                .map(|(index, workload)| self.assign(entry, *index, workload))
+                .collect::<Vec<_>>()
+        };
+        self.entries.values().flat_map(of_entry).collect()
+    }
+
+    fn assign(&self, entry: &Entry, index: usize, workload: &Arc<Workload>) -> Assignment {
+        let chosen = self.choose(index, workload);
+        let (policy, findings) = match chosen {
+            Ok(rule) => bind(index, workload, rule),
+            Err(finding) => (None, vec![finding]),
+        };
+        let problems = findings.into_iter().map(|finding| entry.file.locate(finding)).collect();
+        Assignment { workload: Arc::clone(workload), policy, problems }
+    }
+
+    fn choose(&self, index: usize, workload: &Workload) -> Result<Arc<Rule>, Finding> {
+        if let Some(name) = &workload.rule {
+            return self
+                .rules()
+                .find(|rule| rule.name == *name)
+                .cloned()
+                .ok_or_else(|| self.no_such_rule(index, name));
+        }
+        let candidates: Vec<_> = self.candidates(workload).collect();
+        let at = Place::value(index, "/metadata/name");
+        match candidates.as_slice() {
+            [(_, rule)] => Ok(Arc::clone(rule)),
+            [] => {
+                let message = format!("no rule chooses the workload `{}`", workload.name);
+                let first = self.rules().next().map_or("NAME", |rule| rule.name.as_str());
+                Err(Finding::error(Code::NoRule, at, message).help(format!("name one: `rule: {first}`")))
+            }
+            several => {
+                let list: Vec<_> =
+                    several.iter().map(|(path, rule)| format!("`{}` ({path})", rule.name)).collect();
+                let message = format!(
+                    "{} rules choose the workload `{}`: {}",
+                    list.len(),
+                    workload.name,
+                    list.join(" and ")
+                );
+                Err(Finding::error(Code::Ambiguous, at, message)
+                    .help(format!("name one: `rule: {}`", several[0].1.name)))
+            }
+        }
+    }
+
+    fn no_such_rule(&self, index: usize, name: &str) -> Finding {
+        let names: Vec<_> = self.rules().map(|rule| rule.name.as_str()).collect();
+        let help = match closest(name, names.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if names.is_empty() => "there is no rule at all; `qscaler new NAME` writes one".to_owned(),
+            None => format!("there are: {}", names.join(", ")),
+        };
+        let place = Place::value(index, "/spec/rule");
+        Finding::error(Code::NoRule, place, format!("there is no rule `{name}`")).help(help)
+    }
+
+    /// Rules whose `for` chooses this workload, each with its file.
+    fn candidates<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = (&'a str, &'a Arc<Rule>)> {
+        let rules = self
+            .entries
+            .values()
+            .flat_map(|entry| entry.rules.iter().map(|(_, rule)| (entry.file.path.as_str(), rule)));
+        rules.filter(|(_, rule)| {
+            rule.selectors.iter().any(|selector| {
+                selector.kind == SelectorKind::Workload
+                    && selector.namespace.as_ref().is_none_or(|namespace| *namespace == workload.namespace)
+                    && selector
+                        .match_labels
+                        .iter()
+                        .all(|(name, value)| workload.labels.get(name) == Some(value))
+            })
+        })
+    }
+}
+
+fn bind(index: usize, workload: &Workload, rule: Arc<Rule>) -> (Option<Policy>, Vec<Finding>) {
+    match Policy::bind(Arc::clone(&rule), &workload.params) {
+        Ok(policy) => (Some(policy), inferred(index, workload, &rule)),
+        Err(misfits) => {
+            let finding = |misfit: crate::rule::Misfit| {
+                let written = workload.params.contains_key(&misfit.param);
+                let pointer =
+                    if written { format!("/spec/params/{}", misfit.param) } else { "/spec/rule".into() };
+                Finding::error(Code::Parameter, Place::value(index, pointer), misfit.message)
+                    .maybe_help(misfit.help)
+            };
+            (None, misfits.into_iter().map(finding).collect())
+        }
+    }
+}
+
+/// Warns of signals that the source cannot count.
+fn inferred(index: usize, workload: &Workload, rule: &Rule) -> Vec<Finding> {
+    if workload.source.of != System::Redis {
+        return vec![];
+    }
+    let uses = |signal: &str| {
+        rule.inputs.iter().any(|input| match input {
+            Input::Signal(name) => name == signal || name.ends_with(&signal.replace("queue.", "'].")),
+            Input::Window(window) => {
+                window.signal == signal || window.signal.ends_with(&signal.replace("queue.", "']."))
+            }
+            Input::Parameter(_) | Input::Let(_) => false,
+        })
+    };
+    let place = || Place::value(index, "/spec/source/type");
+    let mut findings = vec![];
+    if uses("queue.oldest") {
+        let message = format!(
+            "`{}` uses `queue.oldest`, which Redis lists do not know: it is inferred from when tasks arrived",
+            rule.name
+        );
+        findings.push(
+            Finding::warning(Code::Estimated, place(), message)
+                .help("use `queue.length` and `tasks.seconds`, or a source that knows"),
+        );
+    }
+    if uses("queue.arrivals") && workload.target.leave == Leave::Signal {
+        let message = format!(
+            "`{}` uses `queue.arrivals`, which is only inferred where workers do not use the SDK",
+            rule.name
+        );
+        findings.push(
+            Finding::warning(Code::Estimated, place(), message)
+                .help("use `queue.length`, or the SDK in the workers"),
+        );
+    }
+    findings
+}

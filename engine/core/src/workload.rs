@@ -1,0 +1,226 @@
+//! What is scaled.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::document::scalar::Scalar;
+use crate::document::workload::{Auth, Leave as LeaveDocument, Mode, Pause, SourceType, WorkloadDocument};
+use crate::plan::Leave;
+use crate::problem::{Code, Finding, Place};
+
+/// A workload whose document was read and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its namespace; "default" where the document names none.
+    pub namespace: String,
+    /// Its name, the prefix of its workers' names.
+    pub name: String,
+    /// Its labels, by which rules choose it.
+    pub labels: BTreeMap<String, String>,
+    /// How its workers are made.
+    pub target: Target,
+    /// Where its queues are.
+    pub source: Source,
+    /// Its queues, the most urgent first.
+    pub queues: Vec<Queue>,
+    /// The rule that it names.
+    pub rule: Option<String>,
+    /// Its own parameters.
+    pub params: BTreeMap<String, Scalar>,
+    /// Whether decisions are carried out.
+    pub mode: Mode,
+    /// A direction in which nothing changes.
+    pub pause: Option<Pause>,
+}
+
+/// How workers are made on this machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Environment variables that the workers get besides the engine's own.
+    pub environment: BTreeMap<String, String>,
+    /// The folder that they run in; the engine's without.
+    pub directory: Option<String>,
+    /// How they are asked to leave.
+    pub leave: Leave,
+    /// How long a worker may take to end after SIGTERM before it is killed.
+    pub grace: Duration,
+}
+
+/// A queue system.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// Which.
+    pub of: System,
+    /// Where, without any secret.
+    pub url: String,
+    /// The user to log in as.
+    pub username: Option<String>,
+    /// The environment variable of the engine with the password.
+    pub password_env: Option<String>,
+}
+
+/// A kind of queue system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum System {
+    /// Redis lists.
+    Redis,
+    /// A SQLite file.
+    Sqlite,
+}
+
+/// One queue of a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// The part of its demand that the workload carries, 0 to 1.
+    pub share: f64,
+}
+
+/// How long a worker may take to end after SIGTERM where the workload does not say.
+const GRACE: Duration = Duration::from_secs(30);
+
+impl Workload {
+    /// `namespace/name`, which no other workload has.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Names of its queues.
+    pub fn queue_names(&self) -> Vec<String> {
+        self.queues.iter().map(|queue| queue.name.clone()).collect()
+    }
+
+    /// Checks a document. Warnings come with a workload, errors instead of one.
+    pub fn compile(index: usize, document: &WorkloadDocument) -> (Option<Workload>, Vec<Finding>) {
+        let spec = &document.spec;
+        let findings =
+            [check_target(index, document), check_source(index, document), check_queues(index, document)]
+                .concat();
+        if findings.iter().any(|finding| finding.severity == crate::problem::Severity::Error) {
+            return (None, findings);
+        }
+        let auth: Option<&Auth> = spec.source.auth.as_ref();
+        let target = &spec.target;
+        let workload = Workload {
+            namespace: document.metadata.namespace.clone().unwrap_or_else(|| "default".into()),
+            name: document.metadata.name.clone(),
+            labels: document.metadata.labels.clone(),
+            target: Target {
+                command: target.command.clone(),
+                environment: target.env.clone(),
+                directory: target.directory.clone(),
+                leave: match target.leave {
+                    LeaveDocument::Offer => Leave::Offer,
+                    LeaveDocument::Signal => Leave::Signal,
+                },
+                grace: target.grace_period.as_ref().map_or(GRACE, crate::document::scalar::Duration::std),
+            },
+            source: Source {
+                of: system(spec.source.of),
+                url: spec.source.url.clone(),
+                username: auth.and_then(|auth| auth.username.clone()),
+                password_env: auth.map(|auth| auth.password_env.clone()),
+            },
+            queues: spec
+                .queues
+                .iter()
+                .map(|queue| Queue { name: queue.name.clone(), share: queue.share.unwrap_or(1.0) })
+                .collect(),
+            rule: spec.rule.clone(),
+            params: spec.params.clone(),
+            mode: spec.mode,
+            pause: spec.pause,
+        };
+        (Some(workload), findings)
+    }
+}
+
+fn system(of: SourceType) -> System {
+    match of {
+        SourceType::Redis => System::Redis,
+        SourceType::Sqlite => System::Sqlite,
+    }
+}
+
+fn check_target(index: usize, document: &WorkloadDocument) -> Vec<Finding> {
+    let target = &document.spec.target;
+    let place = |pointer: &str| Place::key(index, format!("/spec/target{pointer}"));
+    let is_kubernetes = target.kind.is_some() || target.api_version.is_some() || target.name.is_some();
+    match (target.command.is_empty(), is_kubernetes) {
+        (true, false) => {
+            let finding = Finding::error(
+                Code::MissingField,
+                place(""),
+                "the target says neither what to run nor what to scale",
+            );
+            vec![finding.help("write `command: [python, worker.py]`")]
+        }
+        (false, true) => {
+            let finding = Finding::error(
+                Code::Value,
+                place("/command"),
+                "a target is a command or a Kubernetes object, not both",
+            );
+            vec![finding.help("remove one of them")]
+        }
+        (true, true) => {
+            let finding = Finding::error(
+                Code::Value,
+                place(""),
+                "this program scales commands on this machine and no Kubernetes objects",
+            );
+            vec![finding.help("write `command: [python, worker.py]`")]
+        }
+        (false, false) if target.command[0].is_empty() => {
+            let at = Place::value(index, "/spec/target/command/0");
+            vec![
+                Finding::error(Code::Value, at, "the program's name is empty")
+                    .help("write `command: [python, worker.py]`"),
+            ]
+        }
+        (false, false) => vec![],
+    }
+}
+
+fn check_source(index: usize, document: &WorkloadDocument) -> Vec<Finding> {
+    let source = &document.spec.source;
+    let place = Place::value(index, "/spec/source/url");
+    let scheme = source.url.split(':').next().unwrap_or_default();
+    let (schemes, example): (&[&str], _) = match source.of {
+        SourceType::Redis => (&["redis", "rediss"], "redis://127.0.0.1:6379"),
+        SourceType::Sqlite => (&["sqlite"], "sqlite:queue.db"),
+    };
+    if !schemes.contains(&scheme) {
+        let message = format!("`{}` is no address of {:?}", source.url, source.of).to_lowercase();
+        return vec![
+            Finding::error(Code::Source, place, message).help(format!("write something like `{example}`")),
+        ];
+    }
+    if source.of == SourceType::Redis && source.url.contains('@') {
+        let finding = Finding::warning(
+            Code::Suspicious,
+            place,
+            "a password in a document is seen by everybody who reads it",
+        );
+        return vec![finding.help("write `auth: {passwordEnv: NAME}` and set that variable for the engine")];
+    }
+    vec![]
+}
+
+fn check_queues(index: usize, document: &WorkloadDocument) -> Vec<Finding> {
+    let queues = &document.spec.queues;
+    let twice = queues
+        .iter()
+        .enumerate()
+        .filter(|(place, queue)| queues[..*place].iter().any(|it| it.name == queue.name));
+    twice
+        .map(|(place, queue)| {
+            let at = Place::value(index, format!("/spec/queues/{place}/name"));
+            Finding::error(Code::Value, at, format!("the queue `{}` is listed twice", queue.name))
+                .help("remove one of them")
+        })
+        .collect()
+}

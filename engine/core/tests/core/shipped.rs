@@ -1,0 +1,49 @@
+//! The rules that ship: no problems, and all of their own tests hold.
+
+use std::sync::Arc;
+
+use qscaler_core::catalog::Found;
+use qscaler_core::golden;
+use qscaler_core::problem::{Format, render};
+
+use crate::world::load;
+
+fn rules() -> Vec<Found> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules");
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            found.push(Found { path: path.file_name().unwrap().to_str().unwrap().into(), text });
+        }
+    }
+    found
+}
+
+#[test]
+fn every_rule_is_without_problems_and_has_tests_that_hold() {
+    let update = load(rules());
+    assert!(update.problems.is_empty(), "\n{}", render(&update.problems, &update.files, Format::Plain));
+    let all: Vec<_> = update.catalog.rules().map(Arc::clone).collect();
+    for rule in &all {
+        let first = "empty history, no worker, one task -> one worker";
+        let mut names = vec![];
+        for (file, index, document) in update.catalog.tests() {
+            let beside = update.catalog.rules_of(&file.path.replace(".test.", "."));
+            for outcome in
+                golden::run(index, document, &beside, &all).into_iter().filter(|it| it.rule == rule.name)
+            {
+                let problems: Vec<_> =
+                    outcome.findings.into_iter().map(|finding| file.locate(finding)).collect();
+                assert!(
+                    problems.is_empty(),
+                    "\n{}",
+                    render(&problems, std::slice::from_ref(file), Format::Plain)
+                );
+                names.push(outcome.name);
+            }
+        }
+        assert!(names.iter().any(|name| name == first), "{} has no test `{first}`", rule.name);
+    }
+}
