@@ -1,0 +1,133 @@
+//! `qscaler explain`: why there were so many workers at some moment of the last hour.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::civil;
+use jiff::tz::TimeZone;
+
+use qscaler_cel::unit;
+use qscaler_core::record::{Line, replay};
+use qscaler_core::rule::compile;
+use qscaler_core::time::Time;
+
+use super::{Format, complain, say};
+use crate::clock::wall_clock;
+use crate::exit::Exit;
+use crate::explain::{clock, explain};
+use crate::store::SqliteStore;
+
+#[derive(Args)]
+pub(super) struct Explain {
+    /// The workload, `NAME` or `NAMESPACE/NAME`; may be left out where there is only one.
+    workload: Option<String>,
+    /// The moment: `12:03` or `12:03:20` (UTC), `2026-01-05T12:03:20Z`, or `5m` for five minutes ago. Now without.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Ask the recorded question again and compare the answer bit by bit.
+    #[arg(long)]
+    replay: bool,
+    /// The engine's state folder.
+    #[arg(long, value_name = "FOLDER", default_value = ".qscaler")]
+    state: PathBuf,
+    /// How the decision is written; `json` gives the recorded line.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> Exit {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result =
+            runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(self.show()));
+        result.unwrap_or_else(|error| {
+            complain(&error);
+            Exit::Failed
+        })
+    }
+
+    async fn show(self) -> Result<Exit, String> {
+        if !self.state.join("engine.db").exists() {
+            return Err(format!(
+                "{}: there is no record; name the engine's folder with --state",
+                self.state.display()
+            ));
+        }
+        let store = SqliteStore::open(&self.state).await.map_err(|error| error.to_string())?;
+        let workload = self.workload(&store).await?;
+        let moment = self.moment()?;
+        let lines = store.recorded(&workload, moment, 1).await.map_err(|error| error.to_string())?;
+        let Some(line) = lines.first() else {
+            complain(&format!("{workload}: nothing was recorded up to {}", clock(moment)));
+            return Ok(Exit::Problems);
+        };
+        let until = next_change(&store, line).await?;
+        let document = store.recorded_rule(&line.rule_hash).await.map_err(|error| error.to_string())?;
+        let rule = document.as_ref().and_then(|document| compile(0, document).0);
+        match self.format {
+            Format::Json => {
+                say(&format!("{}\n", serde_json::to_string(line).map_err(|error| error.to_string())?));
+            }
+            Format::Human | Format::Github => say(&explain(line, rule.as_ref(), until)),
+        }
+        if !self.replay {
+            return Ok(Exit::Good);
+        }
+        let document = document.ok_or("the rule of this decision is not in the record any more")?;
+        let again = replay(line, &document).map_err(|error| error.to_string())?;
+        if again == line.decision {
+            complain("replay: the same decision, bit by bit");
+            Ok(Exit::Good)
+        } else {
+            complain(&format!("replay: another decision: {}", again.reason));
+            Ok(Exit::Problems)
+        }
+    }
+
+    async fn workload(&self, store: &SqliteStore) -> Result<String, String> {
+        let known = store.recorded_workloads().await.map_err(|error| error.to_string())?;
+        let list = || known.join(", ");
+        match (&self.workload, known.as_slice()) {
+            (_, []) => Err("nothing is recorded yet".into()),
+            (None, [one]) => Ok(one.clone()),
+            (None, _) => Err(format!("name a workload: {}", list())),
+            (Some(name), _) => {
+                let full = if name.contains('/') { name.clone() } else { format!("default/{name}") };
+                let found = known.iter().find(|it| **it == full || it.ends_with(&format!("/{name}")));
+                found
+                    .cloned()
+                    .ok_or_else(|| format!("nothing is recorded of `{name}`; there are: {}", list()))
+            }
+        }
+    }
+
+    fn moment(&self) -> Result<Time, String> {
+        let now = wall_clock();
+        let Some(text) = &self.at else { return Ok(now) };
+        if let Some(seconds) = unit::duration(text) {
+            return Ok(Time(now.0 - (seconds * 1000.0) as i64));
+        }
+        if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+            return Ok(Time(timestamp.as_millisecond() + 999));
+        }
+        let wrong =
+            || format!("`{text}` is no time: write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`");
+        let time: civil::Time = text.trim_end_matches('Z').parse().map_err(|_| wrong())?;
+        let today =
+            jiff::Timestamp::from_millisecond(now.0).map_err(|_| wrong())?.to_zoned(TimeZone::UTC).date();
+        let zoned = today.to_datetime(time).to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+        // `12:03` means up to the end of that second, and yesterday when it lies ahead.
+        let moment = Time(zoned.timestamp().as_millisecond() + 999);
+        Ok(if moment.0 > now.0 + 60_000 { Time(moment.0 - 86_400_000) } else { moment })
+    }
+}
+
+/// When the number or its reason changed after this line.
+async fn next_change(store: &SqliteStore, line: &Line) -> Result<Option<Time>, String> {
+    let later =
+        store.recorded_after(&line.workload, line.question.wall).await.map_err(|error| error.to_string())?;
+    let same = |other: &Line| {
+        (other.decision.replicas, other.decision.because) == (line.decision.replicas, line.decision.because)
+    };
+    Ok(later.iter().find(|other| !same(other)).map(|other| other.question.wall))
+}

@@ -1,0 +1,191 @@
+//! `qscaler run`: the engine on this machine.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use qscaler_core::catalog::{Catalog, Found};
+use qscaler_core::problem::{self, Severity, render};
+
+use super::{Format, complain};
+use crate::clock::{SystemClock, SystemRandomness, TokioTasks};
+use crate::engine::{Engine, Mode};
+use crate::event::{All, Event, Log};
+use crate::exit::Exit;
+use crate::metrics::Metrics;
+use crate::platform::local::Local;
+use crate::ports::{Listen, Ports};
+use crate::queue::ByUrl;
+use crate::reload::Watcher;
+use crate::store::SqliteStore;
+
+#[derive(Args)]
+pub(super) struct Run {
+    /// The folder with rules; read again whenever it changes.
+    #[arg(long, value_name = "FOLDER", default_value = "rules")]
+    rules: PathBuf,
+    /// The folder with workloads; read again whenever it changes.
+    #[arg(long, value_name = "FOLDER", default_value = "workloads")]
+    workloads: PathBuf,
+    /// Where the engine keeps its memory, its record and the workers' output.
+    #[arg(long, value_name = "FOLDER", default_value = ".qscaler")]
+    state: PathBuf,
+    /// Serve /metrics and /healthz here.
+    #[cfg(feature = "http")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// What becomes of the workers when the engine is told to stop.
+    #[arg(long, value_enum, default_value_t)]
+    on_stop: OnStop,
+    /// How log lines are written to standard error; QSCALER_LOG=debug says more.
+    #[arg(long, value_enum, default_value_t)]
+    log: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum OnStop {
+    /// They finish what they hold and leave; the engine waits. A second signal ends them by SIGTERM.
+    #[default]
+    Drain,
+    /// They work on; an engine that is started later takes them over.
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Exit {
+        start_log(self.log);
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                complain(&format!("cannot start: {error}"));
+                return Exit::Failed;
+            }
+        };
+        match runtime.block_on(self.until_stopped()) {
+            Ok(()) => Exit::Good,
+            Err(error) => {
+                complain(&error);
+                Exit::Failed
+            }
+        }
+    }
+
+    async fn until_stopped(self) -> Result<(), String> {
+        let mut stops = Stops::listen().map_err(|error| error.to_string())?;
+        let metrics = Metrics::new();
+        #[cfg(feature = "http")]
+        if let Some(address) = self.listen {
+            let served = crate::web::serve(address, Arc::clone(&metrics)).await;
+            served.map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        }
+        let listen: Arc<dyn Listen> = Arc::new(All(vec![Arc::new(Log), metrics]));
+        let store = SqliteStore::open(&self.state).await.map_err(|error| error.to_string())?;
+        let random = Arc::new(SystemRandomness);
+        let ports = Ports {
+            clock: Arc::new(SystemClock::start()),
+            random: random.clone(),
+            spawn: Arc::new(TokioTasks),
+            listen: Arc::clone(&listen),
+            platform: Arc::new(Local::new(store.clone(), &self.state, random)),
+            store: Arc::new(store),
+            connect: Arc::new(ByUrl),
+        };
+        let mut engine = Engine::new(ports);
+        let mut watcher = Watcher::start(vec![self.rules.clone(), self.workloads.clone()])?;
+        let mut catalog = take_in(&Catalog::default(), watcher.files(), &mut engine, &*listen);
+        loop {
+            tokio::select! {
+                files = watcher.changed() => catalog = take_in(&catalog, files, &mut engine, &*listen),
+                () = stops.next() => break,
+            }
+        }
+        self.stop(&engine, &mut stops).await;
+        Ok(())
+    }
+
+    async fn stop(&self, engine: &Engine, stops: &mut Stops) {
+        match self.on_stop {
+            OnStop::Leave => engine.turn(Mode::Leave),
+            OnStop::Drain => {
+                tracing::info!(
+                    "stopping: workers finish what they hold and leave; another signal ends them by SIGTERM"
+                );
+                engine.turn(Mode::Drain);
+            }
+        }
+        loop {
+            tokio::select! {
+                () = engine.all_let_go() => return,
+                () = stops.next() => {
+                    tracing::warn!("stopping: workers are ended by SIGTERM, and killed after their grace period");
+                    engine.turn(Mode::Terminate);
+                }
+            }
+        }
+    }
+}
+
+/// Takes in the files as they are now: tells what is wrong with them and looks after what is good.
+fn take_in(before: &Catalog, files: Vec<Found>, engine: &mut Engine, listen: &dyn Listen) -> Catalog {
+    let update = before.update(files);
+    if !update.problems.is_empty() {
+        complain(render(&update.problems, &update.files, Format::Human.of_problems()).trim_end());
+    }
+    let is_error = |problem: &&problem::Problem| problem.severity == Severity::Error;
+    listen.hear(&Event::Reloaded {
+        rules: update.catalog.rules().count(),
+        workloads: update.catalog.workloads().count(),
+        errors: update.problems.iter().filter(is_error).count(),
+        kept: update.catalog.kept().into_iter().map(str::to_owned).collect(),
+        refused: update.refused,
+    });
+    engine.set(update.catalog.assignments());
+    update.catalog
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("QSCALER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! One tick of one workload: observe (IO), decide, plan, apply (IO), remember.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use qscaler_core::decide::{Decision, Question, decide};
+use qscaler_core::document::workload::Mode as Consent;
+use qscaler_core::fleet::Seen;
+use qscaler_core::ledger::Ledger;
+use qscaler_core::memory::Done;
+use qscaler_core::observe::{Reading, signals};
+use qscaler_core::plan::{Drain, Plan, Situation, Step};
+use qscaler_core::record::{Line, used_signals};
+use qscaler_core::rule::Policy;
+use qscaler_core::signal::Sample;
+use qscaler_core::time::Time;
+use qscaler_protocol::name::{Epoch, WorkerId};
+use qscaler_protocol::path::Path;
+use qscaler_protocol::report::Received;
+
+use super::Mode;
+use super::keeper::{Hold, Keeper};
+use super::polls::Poll;
+use crate::event::Event;
+use crate::ports::{Adopt, Asked, ControlPath, PortError, Version};
+
+/// Everything that one tick reads, in this order.
+struct Observed {
+    version: Version,
+    ledger: Ledger,
+    poll: Arc<Poll>,
+    /// Offers and reports; those of the last tick where they could not be read.
+    shown: Shown,
+    /// Why they could not be read: then nothing is done.
+    unread: Option<PortError>,
+    fleet: Vec<Seen>,
+    now: Time,
+}
+
+/// What the control path shows.
+#[derive(Clone, Default)]
+pub(super) struct Shown {
+    path: Path,
+    reports: BTreeMap<WorkerId, Received>,
+}
+
+/// What was decided, or is to hold while there is no rule.
+struct Decided {
+    question: Question,
+    decision: Decision,
+    policy: Policy,
+}
+
+impl Keeper {
+    /// Does one tick. Returns how many workers there are, whatever they do.
+    pub(super) async fn tick(&mut self, hold: &mut Hold) -> Asked<usize> {
+        let observed = self.observe(hold).await?;
+        let workload = Arc::clone(&hold.order.workload);
+        let situation = observed.situation(&workload.name);
+        let acts = workload.mode == Consent::Act || hold.order.mode >= Mode::Drain;
+        let decided = self.decide(hold, &observed, &situation);
+        if let Some(decided) = &decided {
+            self.tell(hold, decided, acts);
+        }
+        let plan = match &observed.unread {
+            None if acts => self.plan(hold, &situation, decided.as_ref()),
+            _ => Plan::default(),
+        };
+        let left = if acts { observed.fleet.len() + plan.starts() } else { 0 };
+        let outcome = self.apply(hold, observed.version, plan).await;
+        self.remember(hold, decided, acts, &outcome.done).await;
+        hold.shown = observed.shown;
+        observed.unread.map_or(outcome.result, Err).map(|()| left)
+    }
+
+    /// Reads everything, the ledger first: whoever commits on the version read here has seen in the
+    /// queue and among the workers at least what the ledger knew.
+    async fn observe(&mut self, hold: &mut Hold) -> Asked<Observed> {
+        let before = self.ports.clock.now();
+        let (version, ledger) = self.ports.store.ledger(&hold.uid).await?;
+        if ledger.is_from_the_future() {
+            let reason = format!("a later version wrote it (protocol {})", ledger.protocol);
+            return Err(PortError::new(format!("the ledger of {}", self.key), reason));
+        }
+        let poll = hold.subscription.after(before).await;
+        let read = match hold.subscription.system() {
+            Ok(system) => system.control.read(&hold.uid).await,
+            Err(error) => Err(error),
+        };
+        let (shown, unread) = match read {
+            Ok((path, reports)) => (Shown { path, reports }, None),
+            Err(error) => (hold.shown.clone(), Some(error)),
+        };
+        let fleet = self.ports.platform.fleet(&hold.uid).await?;
+        let now = self.ports.clock.now();
+        Ok(Observed { version, ledger, poll, shown, unread, fleet, now })
+    }
+
+    fn decide(&self, hold: &mut Hold, observed: &Observed, situation: &Situation<'_>) -> Option<Decided> {
+        let policy = hold.order.policy.clone()?;
+        let (members, current) = (situation.members(), situation.current());
+        let reading = Reading {
+            measures: observed.poll.answer.as_ref().map_err(|error| error.reason.clone()),
+            measured_at: observed.poll.began,
+            queues: &hold.order.workload.queues,
+            members: &members,
+            reports: &observed.shown.reports,
+            current,
+        };
+        let memory = &mut hold.memory;
+        let mut samples = signals(&reading, &policy, memory, observed.now);
+        memory.resume(&policy, current, observed.now);
+        memory.feed(&policy, &samples, observed.now);
+        let question = Question {
+            at: observed.now,
+            wall: self.ports.clock.wall(),
+            current,
+            windows: memory.read(&policy, observed.now),
+            signals: used_signals(&policy.rule).filter_map(|name| samples.remove_entry(name)).collect(),
+            history: memory.history.clone(),
+            pause: hold.order.workload.pause,
+            stopping: hold.order.mode >= Mode::Drain,
+        };
+        let decision = decide(&policy, &question);
+        Some(Decided { question, decision, policy })
+    }
+
+    fn tell(&self, hold: &Hold, Decided { question, decision, .. }: &Decided, acts: bool) {
+        let changed = hold.decided.as_ref().is_none_or(|before| {
+            (before.replicas, before.because, &before.problems)
+                != (decision.replicas, decision.because, &decision.problems)
+        });
+        self.ports.listen.hear(&Event::Decided {
+            workload: self.key.clone(),
+            current: question.current,
+            length: question.signals.get("queue.length").and_then(Sample::value),
+            decision: Box::new(decision.clone()),
+            changed,
+            acts,
+        });
+    }
+
+    fn plan(&self, hold: &Hold, situation: &Situation<'_>, decided: Option<&Decided>) -> Plan {
+        let current = situation.current();
+        let stopping = hold.order.mode >= Mode::Drain;
+        let desired = match decided {
+            _ if stopping => 0,
+            Some(decided) => decided.decision.replicas,
+            None => current,
+        };
+        let of_rule = decided.map(|decided| decided.policy.rule.drain);
+        let drain = Drain {
+            by: hold.order.workload.target.leave,
+            at_once_max: of_rule.filter(|_| !stopping).map_or(u32::MAX, |drain| drain.at_once_max(current)),
+            deadline: of_rule.and_then(|drain| drain.deadline),
+        };
+        situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
+    }
+
+    async fn apply(&self, hold: &Hold, read: Version, plan: Plan) -> Outcome {
+        let mut outcome = Outcome { done: vec![], result: Ok(()) };
+        if plan == Plan::default() {
+            return outcome;
+        }
+        let control = match hold.subscription.system() {
+            Ok(system) => system.control,
+            Err(error) => return Outcome { result: Err(error), ..outcome },
+        };
+        if let Some(ledger) = &plan.ledger {
+            match self.ports.store.commit(&hold.uid, read, ledger).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.ports.listen.hear(&Event::CommitLost { workload: self.key.clone() });
+                    return outcome;
+                }
+                Err(error) => return Outcome { result: Err(error), ..outcome },
+            }
+        }
+        for step in plan.steps {
+            // A step that fails is planned again at the next tick; the others need not wait for it.
+            match self.carry_out(hold, &*control, &step).await {
+                Ok(()) => {
+                    self.ports.listen.hear(&Event::Done { workload: self.key.clone(), step: step.clone() });
+                    outcome.done.push(step);
+                }
+                Err(error) => outcome.result = outcome.result.and(Err(error)),
+            }
+        }
+        outcome
+    }
+
+    async fn carry_out(&self, hold: &Hold, control: &dyn ControlPath, step: &Step) -> Asked<()> {
+        let (uid, platform) = (&hold.uid, &self.ports.platform);
+        match step {
+            Step::Adopt { seen, epoch, floor, claims } => {
+                let adopt = Adopt { seen: seen.as_ref(), epoch, floor: *floor, claims };
+                control.adopt(uid, adopt).await.map(|_| ())
+            }
+            Step::Project { epoch, offers } => control.project(uid, epoch, offers).await.map(|_| ()),
+            Step::Withdraw { epoch, offers } => {
+                for offer in offers {
+                    control.withdraw(uid, epoch, *offer).await?;
+                }
+                Ok(())
+            }
+            Step::RaiseFloor { epoch, floor } => control.raise_floor(uid, epoch, *floor).await.map(|_| ()),
+            Step::Start { name } => platform.start(uid, &hold.order.workload, name).await,
+            Step::Remove { worker } => platform.remove(uid, worker).await,
+            Step::Release { worker, boot } => control.release(uid, worker, boot).await.map(|_| ()),
+            Step::Terminate { worker } => {
+                platform.terminate(uid, worker, hold.order.workload.target.grace).await
+            }
+            Step::Forget { workers } => {
+                for worker in workers {
+                    control.forget(uid, worker).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn remember(&self, hold: &mut Hold, decided: Option<Decided>, acts: bool, done: &[Step]) {
+        let Some(Decided { question, decision, policy }) = decided else { return };
+        // Of the memory that was decided with, and only where somebody will read it.
+        let wanted = hold.recorder.wants(&policy, &question, &decision, done);
+        let memory_hash = wanted.then(|| hold.memory.hash());
+        hold.memory.remember(&policy, &decision, changes(done), question.at);
+        if let Some(memory_hash) = memory_hash {
+            let line =
+                Line::new(&self.key, &policy, memory_hash, (&question, &decision), (acts, done.to_vec()));
+            if let Err(error) = self.ports.store.record(&hold.uid, &line, &policy.rule.document).await {
+                let reason = format!("the record cannot be kept: {error}");
+                self.ports.listen.hear(&Event::MemoryFailed { workload: self.key.clone(), reason });
+            }
+        }
+        hold.decided = Some(decision);
+    }
+}
+
+/// What a plan came to.
+struct Outcome {
+    done: Vec<Step>,
+    result: Asked<()>,
+}
+
+/// What steps have done to the number of workers.
+fn changes(done: &[Step]) -> Done {
+    let mut changes = Done::default();
+    for step in done {
+        match step {
+            Step::Start { .. } => changes.added += 1,
+            Step::Remove { .. } | Step::Terminate { .. } => changes.removed += 1,
+            Step::Project { offers, .. } => changes.removed += offers.len() as u32,
+            Step::Withdraw { offers, .. } => changes.added += offers.len() as u32,
+            Step::Adopt { .. } | Step::RaiseFloor { .. } | Step::Release { .. } | Step::Forget { .. } => {}
+        }
+    }
+    changes
+}
+
+impl Observed {
+    fn situation<'a>(&'a self, workload: &'a str) -> Situation<'a> {
+        Situation {
+            ledger: &self.ledger,
+            path: &self.shown.path,
+            reports: &self.shown.reports,
+            fleet: &self.fleet,
+            workload,
+            now: self.now,
+        }
+    }
+}

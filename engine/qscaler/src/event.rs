@@ -1,0 +1,144 @@
+//! Everything that the engine tells the outside, in one place: log lines and metrics are made of it.
+
+use qscaler_core::decide::Decision;
+use qscaler_core::plan::Step;
+
+use crate::ports::{Listen, PortError};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The engine looks after a workload from now on.
+    Adopted {
+        /// `namespace/name`.
+        workload: String,
+    },
+    /// All workers of a workload are gone and the engine looks after it no more.
+    Released {
+        /// `namespace/name`.
+        workload: String,
+    },
+    /// A workload has no rule now: it is left as it is.
+    NoRule {
+        /// `namespace/name`.
+        workload: String,
+    },
+    /// A decision was made, with everything that the outside may want to know of the workload.
+    Decided {
+        /// `namespace/name`.
+        workload: String,
+        /// How many workers there will be when all open offers are claimed.
+        current: u32,
+        /// Tasks that wait, where that is known.
+        length: Option<f64>,
+        /// The decision.
+        decision: Box<Decision>,
+        /// It differs from the one before.
+        changed: bool,
+        /// It is carried out, or only shown.
+        acts: bool,
+    },
+    /// A step of a workload was carried out.
+    Done {
+        /// `namespace/name`.
+        workload: String,
+        /// Which.
+        step: Step,
+    },
+    /// Another engine committed the ledger first; the next tick reads again.
+    CommitLost {
+        /// `namespace/name`.
+        workload: String,
+    },
+    /// A tick of a workload could not be finished; the next one tries again.
+    TickFailed {
+        /// `namespace/name`.
+        workload: String,
+        /// Why.
+        error: PortError,
+    },
+    /// The memory of a workload could not be used or kept.
+    MemoryFailed {
+        /// `namespace/name`.
+        workload: String,
+        /// Why.
+        reason: String,
+    },
+    /// Rules and workloads were read again.
+    Reloaded {
+        /// Rules that hold now.
+        rules: usize,
+        /// Workloads that hold now.
+        workloads: usize,
+        /// Errors among the files.
+        errors: usize,
+        /// Files whose present text is bad and whose earlier text holds.
+        kept: Vec<String>,
+        /// Nothing of it holds, because its parts contradict each other.
+        refused: bool,
+    },
+}
+
+/// Tells several listeners.
+pub struct All(pub Vec<std::sync::Arc<dyn Listen>>);
+
+impl Listen for All {
+    fn hear(&self, event: &Event) {
+        self.0.iter().for_each(|listener| listener.hear(event));
+    }
+}
+
+/// Writes each event as a log line.
+pub struct Log;
+
+impl Listen for Log {
+    fn hear(&self, event: &Event) {
+        match event {
+            Event::Adopted { workload } => tracing::info!(workload, "look after"),
+            Event::Released { workload } => tracing::info!(workload, "let go: all its workers are gone"),
+            Event::NoRule { workload } => {
+                tracing::warn!(workload, "hold: it has no rule; `qscaler check` says why");
+            }
+            Event::Decided { workload, decision, changed: true, acts, .. } => {
+                let mode = if *acts { "act" } else { "observe" };
+                tracing::info!(workload, mode, replicas = decision.replicas, "{}", decision.reason);
+            }
+            Event::Decided { .. } => {}
+            Event::Done { workload, step } => log_step(workload, step),
+            Event::CommitLost { workload } => tracing::debug!(workload, "another engine was first"),
+            Event::TickFailed { workload, error } => tracing::warn!(workload, %error, "hold: cannot act"),
+            Event::MemoryFailed { workload, reason } => tracing::warn!(workload, reason, "memory"),
+            Event::Reloaded { rules, workloads, errors, kept, refused } => {
+                if *refused {
+                    tracing::error!(
+                        errors,
+                        "refused: the files contradict each other; what was read before holds"
+                    );
+                } else if *errors > 0 {
+                    tracing::error!(
+                        rules,
+                        workloads,
+                        errors,
+                        ?kept,
+                        "read again; bad files keep what they said before"
+                    );
+                } else {
+                    tracing::info!(rules, workloads, "read");
+                }
+            }
+        }
+    }
+}
+
+fn log_step(workload: &str, step: &Step) {
+    match step {
+        Step::Start { name } => tracing::info!(workload, worker = name, "start"),
+        Step::Remove { worker } => tracing::info!(workload, %worker, "remove: it has no process"),
+        Step::Terminate { worker } => tracing::info!(workload, %worker, "end by SIGTERM"),
+        Step::Project { offers, .. } => tracing::info!(workload, offers = offers.len(), "offer"),
+        Step::Withdraw { offers, .. } => tracing::info!(workload, offers = offers.len(), "withdraw"),
+        Step::Release { worker, .. } => tracing::info!(workload, %worker, "drained"),
+        Step::Adopt { .. } => tracing::info!(workload, "begin an epoch on the control path"),
+        Step::RaiseFloor { .. } | Step::Forget { .. } => tracing::debug!(workload, ?step, "tidy"),
+    }
+}

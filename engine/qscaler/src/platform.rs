@@ -1,0 +1,3 @@
+//! Where workers live.
+
+pub mod local;

@@ -1,0 +1,128 @@
+//! One worker's process: how it is made and how it ended.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+
+use qscaler_core::workload::{Source, System, Workload};
+use qscaler_protocol::environment;
+
+use crate::host;
+use crate::ports::Asked;
+use crate::queue::address;
+
+/// A worker's output file is put aside at this size; one older file is kept.
+const LOG_BYTES_MAX: u64 = 10 << 20;
+
+/// What to run. Stored with the row, so that an engine that never read the workload can run it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recipe {
+    pub(super) command: Vec<String>,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) directory: Option<String>,
+    pub(super) grace_seconds: u64,
+    pub(super) url: String,
+    pub(super) username: Option<String>,
+    /// The variable with the password: secrets are read when a process starts and never written down.
+    pub(super) password_env: Option<String>,
+}
+
+impl Recipe {
+    pub(super) fn of(workload: &Workload) -> Self {
+        let target = &workload.target;
+        let mut environment = target.environment.clone();
+        environment.insert(environment::QUEUE.into(), workload.queue_names().join(","));
+        Self {
+            command: target.command.clone(),
+            environment,
+            directory: target.directory.clone(),
+            grace_seconds: target.grace.as_secs(),
+            url: workload.source.url.clone(),
+            username: workload.source.username.clone(),
+            password_env: workload.source.password_env.clone(),
+        }
+    }
+
+    /// The URL that workers connect to.
+    pub(super) fn address(&self) -> Asked<String> {
+        let of = if self.url.starts_with("sqlite:") { System::Sqlite } else { System::Redis };
+        let (url, username, password_env) =
+            (self.url.clone(), self.username.clone(), self.password_env.clone());
+        address(&Source { of, url, username, password_env })
+    }
+}
+
+/// How a process ended.
+pub(super) struct Ending(String);
+
+impl Ending {
+    /// It was nobody's child here, so nobody was told.
+    pub(super) fn unknown() -> Self {
+        Self("ended while no engine was its parent".into())
+    }
+
+    pub(super) fn never_began(reason: String) -> Self {
+        Self(reason)
+    }
+
+    fn of(status: io::Result<ExitStatus>) -> Self {
+        Self(match status {
+            Ok(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exit code {code}"),
+                (_, Some(signal)) => format!("ended by signal {signal}"),
+                _ => status.to_string(),
+            },
+            Err(error) => format!("cannot wait for it: {error}"),
+        })
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Starts a worker in a session of its own, its output in `log`: a pipe would break with the engine
+/// and take the worker along.
+pub(super) fn spawn(
+    recipe: &Recipe,
+    environment: &BTreeMap<String, String>,
+    log: &Path,
+) -> io::Result<Child> {
+    let Some((program, arguments)) = recipe.command.split_first() else {
+        return Err(io::Error::other("the command is empty"));
+    };
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+        fs::rename(log, log.with_extension("log.1"))?;
+    }
+    let output = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment).stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    if let Some(directory) = &recipe.directory {
+        // The operating system would say "no such file", as it does for the program.
+        if !Path::new(directory).is_dir() {
+            return Err(io::Error::other(format!("there is no folder {directory}")));
+        }
+        command.current_dir(directory);
+    }
+    host::own_session(command.as_std_mut());
+    command.spawn()
+}
+
+/// Waits for the end of a child.
+pub(super) async fn wait(mut child: Child, pid: u32) -> Ending {
+    let ending = Ending::of(child.wait().await);
+    tracing::debug!(pid, %ending, "reaped");
+    ending
+}

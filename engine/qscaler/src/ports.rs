@@ -1,0 +1,190 @@
+//! What the engine needs of the world, as arguments: the same loop runs on this machine, in tests
+//! with paused time, and on a cluster.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use qscaler_core::document::rule::RuleDocument;
+use qscaler_core::fleet::Seen;
+use qscaler_core::ledger::Ledger;
+use qscaler_core::record::Line;
+use qscaler_core::signal::Measure;
+use qscaler_core::time::Time;
+use qscaler_core::workload::{self, Workload};
+use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId, WorkloadUid};
+use qscaler_protocol::path::{Offer, Path, Withdrawal};
+use qscaler_protocol::report::Received;
+
+use crate::event::Event;
+
+/// Why something outside did not do what was asked: which, and in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct PortError {
+    /// What was asked, for whom.
+    pub what: String,
+    /// The answer.
+    pub reason: String,
+}
+
+impl PortError {
+    /// An error of this part of the world.
+    pub fn new(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+/// The result of asking the world.
+pub type Asked<T> = Result<T, PortError>;
+
+/// Time.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// Now, on a timeline that never jumps and began at the wall clock.
+    fn now(&self) -> Time;
+    /// What the clock on the wall says.
+    fn wall(&self) -> Time;
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// Randomness: ids and epochs.
+pub trait Randomness: Send + Sync {
+    /// 64 bits that nobody can guess.
+    fn bits(&self) -> u64;
+}
+
+/// A task that runs beside the others.
+pub type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Starts tasks.
+pub trait Spawn: Send + Sync {
+    /// Runs a job beside the others.
+    fn spawn(&self, job: Job);
+}
+
+/// Hears what happens: logs, counts, and in tests compares.
+pub trait Listen: Send + Sync {
+    /// Something has happened.
+    fn hear(&self, event: &Event);
+}
+
+/// The version of a ledger that was read; 0 where none was written yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub i64);
+
+/// The engine's durable memory.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The uid of a workload: the stored one, else `fresh`, which is stored.
+    async fn uid(&self, workload: &str, fresh: WorkloadUid) -> Asked<WorkloadUid>;
+    /// The ledger, live, with its version.
+    async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)>;
+    /// Replaces the ledger if it still has the version that was `read`. `false`: it has not.
+    async fn commit(&self, uid: &WorkloadUid, read: Version, ledger: &Ledger) -> Asked<bool>;
+    /// The last checkpoint of a workload's memory.
+    async fn checkpoint(&self, uid: &WorkloadUid) -> Asked<Option<String>>;
+    /// Replaces the checkpoint.
+    async fn keep_checkpoint(&self, uid: &WorkloadUid, text: &str) -> Asked<()>;
+    /// Puts a checkpoint that this version cannot read aside, untouched.
+    async fn put_aside(&self, uid: &WorkloadUid, text: &str) -> Asked<()>;
+    /// Adds a line to the record, with the document of its rule; forgets lines that are too old or too many.
+    async fn record(&self, uid: &WorkloadUid, line: &Line, rule: &RuleDocument) -> Asked<()>;
+}
+
+/// Reads queues. One poll serves every workload on them.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Measures these queues in one go; a queue that nobody has used yet is empty.
+    async fn measure(&self, queues: &[String]) -> Asked<BTreeMap<String, Measure>>;
+}
+
+/// Carries offers, claims and reports. Every operation is one atomic step, as in [`Path`].
+#[async_trait]
+pub trait ControlPath: Send + Sync {
+    /// Offers and reports, live.
+    async fn read(&self, uid: &WorkloadUid) -> Asked<(Path, BTreeMap<WorkerId, Received>)>;
+    /// [`Path::adopt`].
+    async fn adopt(&self, uid: &WorkloadUid, adopt: Adopt<'_>) -> Asked<bool>;
+    /// [`Path::project`].
+    async fn project(
+        &self,
+        uid: &WorkloadUid,
+        epoch: &Epoch,
+        offers: &BTreeMap<OfferId, Offer>,
+    ) -> Asked<bool>;
+    /// [`Path::withdraw`].
+    async fn withdraw(&self, uid: &WorkloadUid, epoch: &Epoch, offer: OfferId) -> Asked<Withdrawal>;
+    /// [`Path::raise_floor`].
+    async fn raise_floor(&self, uid: &WorkloadUid, epoch: &Epoch, floor: OfferId) -> Asked<bool>;
+    /// Turns a drained report into "released". `false`: the report says something else by now.
+    async fn release(&self, uid: &WorkloadUid, worker: &WorkerId, boot: &BootId) -> Asked<bool>;
+    /// Deletes what a worker reported.
+    async fn forget(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
+}
+
+/// The arguments of [`Path::adopt`].
+#[derive(Clone, Copy, Debug)]
+pub struct Adopt<'a> {
+    /// The epoch that was read.
+    pub seen: Option<&'a Epoch>,
+    /// The new one.
+    pub epoch: &'a Epoch,
+    /// Its floor.
+    pub floor: OfferId,
+    /// The claims that are known.
+    pub claims: &'a BTreeMap<OfferId, WorkerId>,
+}
+
+/// A connection to one queue system.
+#[derive(Clone)]
+pub struct QueueSystem {
+    /// Reads its queues.
+    pub source: Arc<dyn Source>,
+    /// Carries offers through it.
+    pub control: Arc<dyn ControlPath>,
+}
+
+/// Connects to queue systems.
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// Connects to a source.
+    async fn connect(&self, source: &workload::Source) -> Asked<QueueSystem>;
+}
+
+/// Where workers live.
+#[async_trait]
+pub trait Platform: Send + Sync {
+    /// Every worker of a workload that is not gone, live, by name.
+    async fn fleet(&self, uid: &WorkloadUid) -> Asked<Vec<Seen>>;
+    /// Creates the worker of this name; that it exists is success.
+    async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()>;
+    /// Removes a worker if still no process of it runs.
+    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
+    /// Asks a worker to end, and kills it when its grace period is over.
+    async fn terminate(&self, uid: &WorkloadUid, worker: &WorkerId, grace: Duration) -> Asked<()>;
+}
+
+/// The world, whole.
+#[derive(Clone)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Randomness>,
+    /// Tasks.
+    pub spawn: Arc<dyn Spawn>,
+    /// Who hears what happens.
+    pub listen: Arc<dyn Listen>,
+    /// Durable memory.
+    pub store: Arc<dyn Store>,
+    /// Queue systems.
+    pub connect: Arc<dyn Connect>,
+    /// Where workers live.
+    pub platform: Arc<dyn Platform>,
+}
