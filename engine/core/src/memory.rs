@@ -5,6 +5,7 @@
 //! window has been seen again.
 
 mod checkpoint;
+mod few;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use crate::signal::{Measure, Sample};
 use crate::time::Time;
 use crate::window::Window;
 
+use few::Few;
+
 pub use checkpoint::{Unreadable, load, store};
 pub use tasks::TaskTimes;
 
@@ -31,12 +34,11 @@ pub struct Memory {
     /// What was asked for and done lately.
     pub history: History,
     /// Windows over signals. Kept by what they are; a rule that is edited finds them again.
-    #[serde(with = "as_list")]
-    pub windows: BTreeMap<WindowKey, Window>,
+    windows: Few<WindowKey, Window>,
     /// The last counts of each queue, from which rates are made.
-    pub(crate) counts: BTreeMap<String, Counted>,
-    /// The last value of each signal of the queues, for rules that go on with it.
-    pub(crate) last: BTreeMap<String, (f64, Time)>,
+    pub(crate) counts: Few<String, Counted>,
+    /// The last value of each signal of the queues that the rule reads, for rules that go on with it.
+    pub(crate) last: Few<String, (f64, Time)>,
     /// How long tasks take.
     pub tasks: TaskTimes,
     /// How long workers take to start, in seconds: a mean in which the last few count most.
@@ -65,11 +67,13 @@ impl Memory {
     /// Feeds every window that `policy` reads, and those of earlier rules until they are over.
     pub fn feed(&mut self, policy: &Policy, signals: &BTreeMap<String, Sample>, now: Time) {
         for (key, _) in policy.windows.values() {
-            self.windows.entry(key.clone()).or_default();
+            if self.windows.get(key).is_none() {
+                self.windows.insert(key.clone(), Window::default());
+            }
         }
         let wanted = |key: &WindowKey| policy.windows.values().any(|(used, _)| used == key);
         self.windows.retain(|key, window| wanted(key) || !window.is_over(key.length_ms, now));
-        for (key, window) in &mut self.windows {
+        for (key, window) in self.windows.iter_mut() {
             if let Some(Sample::Value { value, at, .. }) = signals.get(&key.signal) {
                 window.feed(&key.function, key.length_ms, *at, *value);
             }
@@ -80,11 +84,16 @@ impl Memory {
     pub fn read(&self, policy: &Policy, now: Time) -> BTreeMap<String, Option<f64>> {
         let read = |(slot, (key, argument)): (&usize, &(WindowKey, Option<f64>))| {
             let text = policy.rule.inputs.get(*slot).and_then(window_text)?;
-            let value =
-                self.windows.get(key).and_then(|it| it.read(&key.function, key.length_ms, *argument, now));
+            let window = self.windows.get(key);
+            let value = window.and_then(|it| it.read(&key.function, key.length_ms, *argument, now));
             Some((text, value))
         };
         policy.windows.iter().filter_map(read).collect()
+    }
+
+    /// How many windows it holds.
+    pub fn windows(&self) -> usize {
+        self.windows.len()
     }
 
     /// Takes the present number as recommended, once after each start.
@@ -136,34 +145,4 @@ fn keep(policy: &Policy) -> Duration {
 
 fn window_text(input: &qscaler_cel::Input) -> Option<String> {
     if let qscaler_cel::Input::Window(window) = input { Some(window.to_string()) } else { None }
-}
-
-/// JSON has no maps with keys of several parts.
-mod as_list {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::rule::WindowKey;
-    use crate::window::Window;
-
-    #[derive(Serialize, Deserialize)]
-    struct Entry<K, W> {
-        key: K,
-        window: W,
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        windows: &BTreeMap<WindowKey, Window>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(windows.iter().map(|(key, window)| Entry { key, window }))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<WindowKey, Window>, D::Error> {
-        let entries = Vec::<Entry<WindowKey, Window>>::deserialize(deserializer)?;
-        Ok(entries.into_iter().map(|entry| (entry.key, entry.window)).collect())
-    }
 }

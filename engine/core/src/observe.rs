@@ -1,12 +1,13 @@
 //! From what was read to the signals that rules name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qscaler_protocol::name::WorkerId;
 use qscaler_protocol::report::Received;
 
 use crate::fleet::{Member, Process};
 use crate::memory::Memory;
+use crate::record::used_signals;
 use crate::rule::Policy;
 use crate::signal::{Measure, QUEUE_SIGNALS, Sample};
 use crate::time::Time;
@@ -41,7 +42,8 @@ pub fn signals(
     memory: &mut Memory,
     now: Time,
 ) -> BTreeMap<String, Sample> {
-    let mut signals = Signals { memory, at: reading.measured_at, samples: BTreeMap::new() };
+    let used = used_signals(&policy.rule).collect();
+    let mut signals = Signals { memory, used, at: reading.measured_at, samples: BTreeMap::new() };
     match &reading.measures {
         Ok(measures) => signals.queues(reading.queues, measures),
         Err(reason) => signals.queues_failed(reading.queues, reason),
@@ -66,6 +68,8 @@ pub fn signals(
 /// The signals of queues in the making.
 struct Signals<'a> {
     memory: &'a mut Memory,
+    /// What the rule reads; of anything else no last value is kept.
+    used: BTreeSet<&'a str>,
     at: Time,
     samples: BTreeMap<String, Sample>,
 }
@@ -108,7 +112,9 @@ impl Signals<'_> {
     fn note(&mut self, name: String, value: Option<f64>, estimated: bool) {
         let sample = match value {
             Some(value) if value.is_finite() => {
-                self.memory.last.insert(name.clone(), (value, self.at));
+                if self.used.contains(name.as_str()) {
+                    self.memory.last.insert(name.clone(), (value, self.at));
+                }
                 Sample::Value { value, at: self.at, estimated }
             }
             Some(value) => Sample::measured(value, self.at),

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use qscaler_protocol::name::{BootId, WorkerId};
 use qscaler_protocol::report::{Durations, Received};
 
+use super::few::Few;
+
 /// Until this many tasks were measured the guess is blended in.
 const TRUSTED: f64 = 20.0;
 /// A task counts half after this many further tasks have been measured.
@@ -24,7 +26,7 @@ pub struct TaskTimes {
     /// Decayed counts by bucket of [`Durations`].
     buckets: BTreeMap<u8, f64>,
     /// What each worker had reported when it was last looked at.
-    seen: BTreeMap<WorkerId, Seen>,
+    seen: Few<WorkerId, Seen>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,34 +34,33 @@ pub struct TaskTimes {
 struct Seen {
     boot: BootId,
     busy_ms: u64,
-    durations: Durations,
+    /// Counts by bucket of [`Durations`], in rising order; a list of exactly its size, as there is one per worker.
+    counts: Box<[(u8, u32)]>,
 }
 
 impl TaskTimes {
     /// Takes in what workers have done since they were last looked at.
     pub fn observe<'a>(&mut self, reports: impl Iterator<Item = &'a Received>) {
-        let mut seen = BTreeMap::new();
+        let mut seen = Few::default();
         for received in reports {
             let report = &received.report;
             let before = self.seen.get(&report.worker).filter(|before| before.boot == report.boot);
-            let earlier: BTreeMap<u8, u64> =
-                before.map(|before| before.durations.counts().collect()).unwrap_or_default();
+            let earlier = |bucket: u8| {
+                let counts = before.map_or(&[][..], |before| &before.counts);
+                counts.iter().find(|(it, _)| *it == bucket).map_or(0, |(_, count)| *count)
+            };
             let seconds =
                 report.busy_ms.saturating_sub(before.map_or(0, |before| before.busy_ms)) as f64 / 1000.0;
-            let fresh: Vec<_> = report
-                .durations
-                .counts()
-                .map(|(bucket, count)| {
-                    (bucket, count.saturating_sub(earlier.get(&bucket).copied().unwrap_or(0)) as f64)
-                })
+            let narrow = |count| u32::try_from(count).unwrap_or(u32::MAX);
+            let counts: Box<[_]> =
+                report.durations.counts().map(|(bucket, count)| (bucket, narrow(count))).collect();
+            let fresh: Vec<_> = counts
+                .iter()
+                .map(|(bucket, count)| (*bucket, f64::from(count.saturating_sub(earlier(*bucket)))))
                 .filter(|(_, count)| *count > 0.0)
                 .collect();
             self.add(&fresh, seconds);
-            let now = Seen {
-                boot: report.boot.clone(),
-                busy_ms: report.busy_ms,
-                durations: report.durations.clone(),
-            };
+            let now = Seen { boot: report.boot.clone(), busy_ms: report.busy_ms, counts };
             seen.insert(report.worker.clone(), now);
         }
         self.seen = seen;

@@ -96,7 +96,7 @@ fn an_edited_rule_finds_its_windows_again() {
         "what the edited rule does not use is kept while it is young: {back:?}"
     );
     memory.feed(&after, &BTreeMap::new(), Time(now.0 + 11 * 60_000));
-    assert_eq!(memory.windows.len(), 1, "and forgotten when it is over");
+    assert_eq!(memory.windows(), 1, "and forgotten when it is over");
 }
 
 #[test]
