@@ -151,7 +151,7 @@ pub(crate) static FUNCTIONS: [Function; 33] = [
     window(
         "quantile_over_time",
         "quantile_over_time(signal, '5m', 0.95)",
-        "Quantile of the samples, of at most 240 points of the window.",
+        "Quantile of the samples, of at most 200 points of the window.",
         WindowFunction::Quantile,
     ),
     window(

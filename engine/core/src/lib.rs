@@ -18,6 +18,7 @@ pub mod observe;
 pub mod plan;
 pub mod problem;
 pub mod record;
+pub mod reference;
 pub mod rule;
 pub mod schema;
 pub mod signal;

@@ -14,6 +14,7 @@ mod memory;
 mod plan;
 mod purity;
 mod record;
+mod reference;
 mod schemas;
 mod shipped;
 mod vectors;
