@@ -5,7 +5,9 @@
 
 #![expect(clippy::print_stdout, reason = "this is a command line")]
 
+mod line;
 mod part;
+mod python;
 mod servers;
 
 use std::process::ExitCode;
@@ -36,6 +38,11 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
+    // Commands name folders from the root, wherever they are called from.
+    if let Err(error) = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")) {
+        println!("the project's folder cannot be entered: {error}");
+        return ExitCode::FAILURE;
+    }
     let settings = Settings { full: arguments.full, seed };
     println!("seed {seed}; repeat with `cargo ci --seed {seed}`");
     let wanted = |part: &Part| {

@@ -25,7 +25,7 @@ fn files() -> Vec<String> {
 }
 
 fn sources() -> Vec<(String, String)> {
-    let is_source = |file: &String| file.ends_with(".rs") || file.ends_with(".py");
+    let is_source = |file: &String| matches!(ending(file), "rs" | "py");
     let read = |file: String| {
         let text = std::fs::read_to_string(root().join(&file)).expect("a source is a text");
         (file, text)
@@ -33,6 +33,10 @@ fn sources() -> Vec<(String, String)> {
     let sources: Vec<_> = files().into_iter().filter(is_source).map(read).collect();
     assert!(sources.len() > 50, "the sources were not found");
     sources
+}
+
+fn ending(file: &str) -> &str {
+    Path::new(file).extension().and_then(|ending| ending.to_str()).unwrap_or_default()
 }
 
 fn is_test(file: &str) -> bool {
@@ -62,7 +66,7 @@ fn every_module_begins_with_what_it_is_for() {
     for (file, text) in sources() {
         let first = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
         let empty = text.trim().is_empty();
-        let told = if file.ends_with(".rs") { first.starts_with("//!") } else { first.starts_with("\"\"\"") };
+        let told = if ending(&file) == "rs" { first.starts_with("//!") } else { first.starts_with("\"\"\"") };
         assert!(told || empty, "{file} does not say what it is for");
     }
 }
