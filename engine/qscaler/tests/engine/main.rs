@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod adopt;
+mod cli;
 mod control;
 mod fixture;
 mod local;
