@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind};
+use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -146,8 +146,17 @@ impl Watcher {
             // Events were lost, among them perhaps the end of a writing.
             self.open.clear();
         }
+        let moves = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+        if moves && self.folders.iter().any(|folder| event.paths.contains(&absolute(folder))) {
+            // A new folder in its place may well get its number.
+            self.watched.clear();
+        }
         match event.kind {
             EventKind::Modify(ModifyKind::Data(_)) if TELLS_OF_CLOSING => self.open.extend(event.paths),
+            // Whoever made an empty file is about to write it; a link is there at once.
+            EventKind::Create(CreateKind::File) if TELLS_OF_CLOSING => {
+                self.open.extend(event.paths.into_iter().filter(|path| is_empty_file(path)));
+            }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Remove(_)
             | EventKind::Modify(ModifyKind::Name(_)) => event.paths.iter().for_each(|path| {
@@ -194,6 +203,10 @@ struct Reading {
     files: Option<Vec<Found>>,
     /// Something happened meanwhile: another look is due at once.
     stirred: bool,
+}
+
+fn is_empty_file(path: &PathBuf) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0)
 }
 
 fn identities(folders: &[PathBuf]) -> Vec<Option<Identity>> {

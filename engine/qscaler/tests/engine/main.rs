@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod adopt;
+mod badinput;
 mod cli;
 mod control;
 mod fixture;
 mod local;
 mod loops;
 mod queues;
+mod reload;
 mod servers;
 mod world;
