@@ -6,6 +6,7 @@ mod adopt;
 mod badinput;
 mod cli;
 mod control;
+mod demo;
 mod fixture;
 mod local;
 mod loops;

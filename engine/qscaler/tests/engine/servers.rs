@@ -93,3 +93,9 @@ async fn a_worker_that_fetches_takes_up_a_task_whose_answer_was_lost() {
     assert_eq!(taken.task.payload, b"task");
     assert!(queue.ack(&taken.lease).await.unwrap());
 }
+
+#[test]
+fn the_demo_is_as_good_on_redis() {
+    let server = RedisServer::start();
+    crate::demo::every_demo_is_good(&["--queue", &server.url]);
+}
