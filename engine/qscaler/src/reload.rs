@@ -155,7 +155,7 @@ impl Watcher {
             EventKind::Modify(ModifyKind::Data(_)) if TELLS_OF_CLOSING => self.open.extend(event.paths),
             // Whoever made an empty file is about to write it; a link is there at once.
             EventKind::Create(CreateKind::File) if TELLS_OF_CLOSING => {
-                self.open.extend(event.paths.into_iter().filter(|path| is_empty_file(path)));
+                self.open.extend(event.paths.into_iter().filter(is_empty_file));
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Remove(_)

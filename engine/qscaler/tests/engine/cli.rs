@@ -86,7 +86,9 @@ fn run(folder: &TempDir, command: &str) -> String {
     }
     match output.status.code() {
         Some(0) => {}
-        Some(code) => said += &format!("[exit {code}]\n"),
+        Some(code) => {
+            let _ = writeln!(said, "[exit {code}]");
+        }
         None => said += "[ended by a signal]\n",
     }
     said

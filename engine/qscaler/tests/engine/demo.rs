@@ -1,5 +1,6 @@
 //! The demo, whole: real engine, real workers, and the auditor's figures.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -42,8 +43,8 @@ fn run(arguments: &[String]) -> Figures {
 }
 
 /// Runs the bundled load one time, or ten times in a full run, and as often with an engine that is
-/// killed in the middle. The figures are shown as a table.
-pub(crate) fn every_demo_is_good(more: &[&str]) {
+/// killed in the middle. Returns the figures as a table.
+pub(crate) fn every_demo_is_good(more: &[&str]) -> String {
     let with = |all: &[&str], seed: u64| {
         let seed = format!("--seed={seed}");
         all.iter().map(ToString::to_string).chain([seed]).collect::<Vec<_>>()
@@ -57,10 +58,12 @@ pub(crate) fn every_demo_is_good(more: &[&str]) {
             table.extend(started.into_iter().map(|run| run.join().unwrap()));
         });
     }
-    println!("tasks  wait p50  wait p95  workers  worker s/work s  reaction p95  arguments");
+    let mut text =
+        "tasks  wait p50  wait p95  workers  worker s/work s  reaction p95  arguments\n".to_owned();
     for (figures, arguments) in table.iter().zip(&runs) {
         let number = |name| figures.number(name);
-        println!(
+        let _ = writeln!(
+            text,
             "{:>5} {:>7.2} s {:>7.2} s {:>8} {:>16.2} {:>11.2} s  {}",
             number("tasks"),
             number("wait_p50_s"),
@@ -72,11 +75,12 @@ pub(crate) fn every_demo_is_good(more: &[&str]) {
         );
         assert!(number("workers_max") >= 10.0, "{}", figures.0);
     }
+    text
 }
 
 #[test]
 fn the_demo_loses_and_interrupts_nothing_also_when_its_engine_is_killed() {
-    every_demo_is_good(&[]);
+    println!("{}", every_demo_is_good(&[]));
 }
 
 fn trace(name: &str) -> PathBuf {

@@ -13,4 +13,5 @@ mod loops;
 mod queues;
 mod reload;
 mod servers;
+mod watch;
 mod world;
