@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fixture::{Engine, PROGRAM, Site, until};
-use crate::watch::{LONG_PAUSE, Mount};
+use crate::watch::{LONG_PAUSE, Mount, SEEN_MAX};
 
 /// A rule of this name that wants so many workers.
 fn rule(name: &str, workers: u32) -> String {
@@ -94,6 +94,7 @@ fn an_engine_that_runs_follows_every_way_of_saving() {
         write(&site, &rule("mail", place));
         wait_for_desired(&site, "mail", place);
         println!("{what}: decided anew after {} ms", begin.elapsed().as_millis());
+        assert!(begin.elapsed() < SEEN_MAX, "{what}: only seen when nobody had told");
     }
     // The folder becomes the mount of a ConfigMap, which is then swapped.
     fs::remove_dir_all(site.path("rules")).unwrap();
@@ -105,6 +106,7 @@ fn an_engine_that_runs_follows_every_way_of_saving() {
     mount.swap("..v2", &[("mail.yaml", &rule("mail", 9)), ("news.yaml", &rule("news", 10))]);
     wait_for_desired(&site, "mail", 9);
     println!("swap of a ConfigMap: decided anew after {} ms", begin.elapsed().as_millis());
+    assert!(begin.elapsed() < SEEN_MAX, "only seen when nobody had told");
     wait_for_desired(&site, "news", 10);
     engine.stop();
 }
