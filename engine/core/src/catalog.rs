@@ -151,7 +151,7 @@ fn read_entry(found: Found) -> Entry {
                 file: found.path.clone(),
                 span: 0..0,
                 message: format!("this file cannot be read: {reason}"),
-                help: Some("make it readable for the engine's user, or remove it".into()),
+                help: Some("make it a text in UTF-8 that the engine's user may read, or remove it".into()),
             };
             let file = File { path: found.path, ..File::default() };
             return Entry { file, problems: vec![problem], ..Entry::default() };

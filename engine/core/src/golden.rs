@@ -50,12 +50,9 @@ pub fn run(index: usize, document: &TestDocument, beside: &[Arc<Rule>], all: &[A
         let run = Run { index, pointer, case };
         match run.prepare(beside, all) {
             Ok((policy, series)) => run.play(&policy, &series),
-            Err(findings) => Outcome {
-                name: case.name.clone(),
-                rule: case.rule.clone().unwrap_or_default(),
-                findings,
-                edits: vec![],
-            },
+            Err(findings) => {
+                Outcome { name: case.name.clone(), rule: run.rule_name(beside), findings, edits: vec![] }
+            }
         }
     };
     document.tests.iter().enumerate().map(run_one).collect()
@@ -77,10 +74,11 @@ impl Run<'_> {
     fn prepare(&self, beside: &[Arc<Rule>], all: &[Arc<Rule>]) -> Result<(Policy, AllSeries), Vec<Finding>> {
         let rule = self.rule(beside, all).map_err(|finding| vec![finding])?;
         let mut findings = vec![];
-        let policy = Policy::bind(rule, &self.case.params).map_err(|misfits| {
+        let policy = Policy::bind(Arc::clone(&rule), &self.case.params).map_err(|misfits| {
             let finding = |misfit: crate::rule::Misfit| {
-                let pointer = format!("/params/{}", misfit.param);
-                self.finding(&pointer, misfit.message).maybe_help(misfit.help)
+                let mut finding = self.finding(&format!("/params/{}", misfit.param), misfit.message);
+                finding.place.key = !rule.params.contains_key(&misfit.param);
+                finding.maybe_help(misfit.help)
             };
             misfits.into_iter().map(finding).collect::<Vec<_>>()
         });
@@ -130,6 +128,12 @@ impl Run<'_> {
                 finding.maybe_help(meant.map(|meant| format!("did you mean `{meant}`?")))
             }),
         }
+    }
+
+    /// The rule that is meant, whether or not it is there.
+    fn rule_name(&self, beside: &[Arc<Rule>]) -> String {
+        let of_one = if let [one] = beside { one.name.clone() } else { "?".to_owned() };
+        self.case.rule.clone().unwrap_or(of_one)
     }
 
     fn known_signal(&self, name: &str, pointer: &str) -> Result<(), Finding> {

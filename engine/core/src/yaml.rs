@@ -53,7 +53,8 @@ pub fn read(path: &str, text: String) -> (File, Vec<Problem>) {
     let mut file = File { path: path.to_owned(), text, documents: vec![] };
     if file.text.len() > FILE_BYTES_MAX {
         let message = format!("this file has {} bytes; the limit is {FILE_BYTES_MAX}", file.text.len());
-        return (file, vec![problem(path, 0..0, message, None)]);
+        let help = "split it into several files".to_owned();
+        return (file, vec![problem(path, 0..0, message, Some(help))]);
     }
     let options = serde_saphyr::options! {
         strict_booleans: true,
@@ -100,10 +101,13 @@ fn explain(reason: &str) -> (String, Option<String>) {
         return ("anchors and aliases are not read".into(), help("write the value where it is needed"));
     }
     if reason.contains("Depth") {
-        return (format!("this nests more than {DEPTH_MAX} deep"), None);
+        return (format!("this nests more than {DEPTH_MAX} deep"), help("write it flat"));
     }
     if reason.contains("limits breached") {
-        return (format!("this file holds more than {NODES_MAX} values"), None);
+        return (
+            format!("this file holds more than {NODES_MAX} values"),
+            help("split it into several files"),
+        );
     }
     if let Some(key) = reason.strip_prefix("duplicate mapping key ") {
         let key = key.trim_end_matches(" is not allowed here");
@@ -119,7 +123,10 @@ fn explain(reason: &str) -> (String, Option<String>) {
         let help = help("quote a value that holds `: `, or mend the indentation");
         return ("a `:` cannot stand here".into(), help);
     }
-    (format!("this is no YAML: {reason}"), None)
+    (
+        format!("this is no YAML: {reason}"),
+        help("close what is open before this place: a bracket, a brace or a quote; or mend the indentation"),
+    )
 }
 
 fn problem(path: &str, span: Range<usize>, message: impl Into<String>, help: Option<String>) -> Problem {

@@ -59,7 +59,10 @@ pub async fn run(settings: Settings) -> Result<Exit, String> {
         _ = tokio::signal::ctrl_c() => Err("stopped".into()),
     };
     scene.clear().await;
-    let summary = result?;
+    let summary = match result {
+        Ok(summary) => summary,
+        Err(error) => return Err(scene.give_up(&error)),
+    };
     if let Some(path) = &settings.json {
         let text = format!("{:#}\n", summary.json());
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -56,6 +56,8 @@ pub enum Event {
         workload: String,
         /// Why.
         error: PortError,
+        /// It is another failure than the last, or that was told a while ago.
+        tell: bool,
     },
     /// The memory of a workload could not be used or kept.
     MemoryFailed {
@@ -106,7 +108,10 @@ impl Listen for Log {
             Event::Decided { .. } => {}
             Event::Done { workload, step } => log_step(workload, step),
             Event::CommitLost { workload } => tracing::debug!(workload, "another engine was first"),
-            Event::TickFailed { workload, error } => tracing::warn!(workload, %error, "hold: cannot act"),
+            Event::TickFailed { workload, error, tell: true } => {
+                tracing::warn!(workload, %error, "hold: cannot act");
+            }
+            Event::TickFailed { .. } => {}
             Event::MemoryFailed { workload, reason } => tracing::warn!(workload, reason, "memory"),
             Event::Reloaded { rules, workloads, errors, kept, refused } => {
                 if *refused {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 
 use qscaler_core::catalog::Found;
 
@@ -13,7 +14,10 @@ const CONFIG_MAP_DATA: &str = "..data";
 /// mount of a ConfigMap is read through the target of its link, so that files of two versions are
 /// never mixed.
 pub fn read(path: &Path) -> Result<Vec<Found>, String> {
-    let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{}: there is no such file or folder", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    })?;
     if !metadata.is_dir() {
         return Ok(vec![read_file(path, path)]);
     }
@@ -40,8 +44,13 @@ fn yaml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn read_file(real: &Path, shown: &Path) -> Found {
     let text = fs::read(real).map_err(|error| error.to_string());
-    let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
+    let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|error| not_utf8(&error)));
     Found { path: shown.display().to_string(), text }
+}
+
+fn not_utf8(error: &FromUtf8Error) -> String {
+    let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    format!("line {} is not UTF-8", before.split(|byte| *byte == b'\n').count())
 }
 
 /// Whether a file holds tests of rules by its name.

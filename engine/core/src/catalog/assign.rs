@@ -116,8 +116,10 @@ fn bind(index: usize, workload: &Workload, rule: Arc<Rule>) -> (Option<Policy>, 
                 let written = workload.params.contains_key(&misfit.param);
                 let pointer =
                     if written { format!("/spec/params/{}", misfit.param) } else { "/spec/rule".into() };
-                Finding::error(Code::Parameter, Place::value(index, pointer), misfit.message)
-                    .maybe_help(misfit.help)
+                // The name is wrong, or the value.
+                let key = written && !rule.params.contains_key(&misfit.param);
+                let place = Place { key, ..Place::value(index, pointer) };
+                Finding::error(Code::Parameter, place, misfit.message).maybe_help(misfit.help)
             };
             (None, misfits.into_iter().map(finding).collect())
         }

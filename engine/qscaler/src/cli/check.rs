@@ -48,7 +48,10 @@ pub(super) fn read_all(paths: &[PathBuf]) -> Result<Vec<Found>, String> {
     for path in paths {
         let files = folder::read(path)?;
         if files.is_empty() {
-            return Err(format!("{}: there is no .yaml file", path.display()));
+            return Err(format!(
+                "{}: there is no .yaml file; `qscaler new NAME` writes a first rule",
+                path.display()
+            ));
         }
         for file in files {
             if !found.iter().any(|known: &Found| known.path == file.path) {

@@ -1,6 +1,7 @@
 //! `qscaler explain`: why there were so many workers at some moment of the last hour.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::civil;
@@ -22,8 +23,8 @@ pub(super) struct Explain {
     /// The workload, `NAME` or `NAMESPACE/NAME`; may be left out where there is only one.
     workload: Option<String>,
     /// The moment: `12:03` or `12:03:20` (UTC), `2026-01-05T12:03:20Z`, or `5m` for five minutes ago. Now without.
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    at: Option<Moment>,
     /// Ask the recorded question again and compare the answer bit by bit.
     #[arg(long)]
     replay: bool,
@@ -33,6 +34,15 @@ pub(super) struct Explain {
     /// How the decision is written; `json` gives the recorded line.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// A moment as it is typed.
+#[derive(Clone, Copy)]
+enum Moment {
+    Ago(Duration),
+    Exact(Time),
+    /// Of this day, or of yesterday when it lies ahead.
+    OfDay(civil::Time),
 }
 
 impl Explain {
@@ -55,10 +65,18 @@ impl Explain {
         }
         let store = SqliteStore::open(&self.state).await.map_err(|error| error.to_string())?;
         let workload = self.workload(&store).await?;
-        let moment = self.moment()?;
+        let now = wall_clock();
+        let moment = self.at.map_or(Ok(now), |at| at.wall(now))?;
         let lines = store.recorded(&workload, moment, 1).await.map_err(|error| error.to_string())?;
         let Some(line) = lines.first() else {
-            complain(&format!("{workload}: nothing was recorded up to {}", clock(moment)));
+            let first = store.recorded_after(&workload, moment).await.map_err(|error| error.to_string())?;
+            let begins = first
+                .first()
+                .map_or("is empty".to_owned(), |line| format!("begins at {}", clock(line.question.wall)));
+            complain(&format!(
+                "{workload}: nothing was recorded up to {}; the record {begins}",
+                clock(moment)
+            ));
             return Ok(Exit::Problems);
         };
         let until = next_change(&store, line).await?;
@@ -100,23 +118,32 @@ impl Explain {
             }
         }
     }
+}
 
-    fn moment(&self) -> Result<Time, String> {
-        let now = wall_clock();
-        let Some(text) = &self.at else { return Ok(now) };
+impl Moment {
+    fn parse(text: &str) -> Result<Self, String> {
         if let Some(seconds) = unit::duration(text) {
-            return Ok(Time(now.0 - (seconds * 1000.0) as i64));
+            let ago = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+            return Ok(Moment::Ago(ago));
         }
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-            return Ok(Time(timestamp.as_millisecond() + 999));
+            return Ok(Moment::Exact(Time(timestamp.as_millisecond() + 999)));
         }
-        let wrong =
-            || format!("`{text}` is no time: write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`");
-        let time: civil::Time = text.trim_end_matches('Z').parse().map_err(|_| wrong())?;
-        let today =
-            jiff::Timestamp::from_millisecond(now.0).map_err(|_| wrong())?.to_zoned(TimeZone::UTC).date();
-        let zoned = today.to_datetime(time).to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
-        // `12:03` means up to the end of that second, and yesterday when it lies ahead.
+        let time = text.trim_end_matches('Z').parse();
+        time.map(Moment::OfDay)
+            .map_err(|_| "write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`".to_owned())
+    }
+
+    /// `12:03` means up to the end of that second.
+    fn wall(self, now: Time) -> Result<Time, String> {
+        let time = match self {
+            Moment::Ago(ago) => return Ok(now - ago),
+            Moment::Exact(at) => return Ok(at),
+            Moment::OfDay(time) => time,
+        };
+        let failed = |error: jiff::Error| error.to_string();
+        let today = jiff::Timestamp::from_millisecond(now.0).map_err(failed)?.to_zoned(TimeZone::UTC).date();
+        let zoned = today.to_datetime(time).to_zoned(TimeZone::UTC).map_err(failed)?;
         let moment = Time(zoned.timestamp().as_millisecond() + 999);
         Ok(if moment.0 > now.0 + 60_000 { Time(moment.0 - 86_400_000) } else { moment })
     }

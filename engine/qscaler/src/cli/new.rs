@@ -12,6 +12,7 @@ use crate::exit::Exit;
 #[derive(Args)]
 pub(super) struct New {
     /// What it is called: lower-case letters, digits and `-`.
+    #[arg(value_parser = name)]
     name: String,
     /// Where the folders `rules` and `workloads` are, or are made.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -26,19 +27,10 @@ const FILES: [(&str, &str); 3] = [
 
 impl New {
     pub(super) fn run(self) -> Exit {
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty()
-            || !self.name.chars().all(good)
-            || self.name.starts_with('-')
-            || self.name.ends_with('-')
-        {
-            complain(&format!("`{}` cannot be a name: use lower-case letters, digits and `-`", self.name));
-            return Exit::Problems;
-        }
         let paths = FILES.map(|(path, text)| (self.folder.join(path.replace("NAME", &self.name)), text));
         if let Some((path, _)) = paths.iter().find(|(path, _)| path.exists()) {
             complain(&format!("{} is there already; choose another name or remove it", path.display()));
-            return Exit::Problems;
+            return Exit::Failed;
         }
         for (path, text) in &paths {
             if let Err(error) = write(path, &text.replace("NAME", &self.name)) {
@@ -54,6 +46,16 @@ impl New {
             workloads = workloads.display(),
         ));
         Exit::Good
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let ends_well = !text.starts_with('-') && !text.ends_with('-');
+    if text.chars().all(good) && !text.is_empty() && ends_well {
+        Ok(text.to_owned())
+    } else {
+        Err("use lower-case letters, digits and, between them, `-`".into())
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Run {
     state: PathBuf,
     /// Serve /metrics and /healthz here.
     #[cfg(feature = "http")]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     listen: Option<std::net::SocketAddr>,
     /// What becomes of the workers when the engine is told to stop.
     #[arg(long, value_enum, default_value_t)]
@@ -85,6 +85,10 @@ impl Run {
 
     async fn until_stopped(self) -> Result<(), String> {
         let mut stops = Stops::listen().map_err(|error| error.to_string())?;
+        let watcher = Watcher::start(vec![self.rules.clone(), self.workloads.clone()]);
+        let mut watcher = watcher.map_err(|error| {
+            format!("{error}; name the folders with --rules and --workloads, or write both with `qscaler new NAME`")
+        })?;
         let metrics = Metrics::new();
         #[cfg(feature = "http")]
         if let Some(address) = self.listen {
@@ -92,7 +96,9 @@ impl Run {
             served.map_err(|error| format!("cannot listen at {address}: {error}"))?;
         }
         let listen: Arc<dyn Listen> = Arc::new(All(vec![Arc::new(Log), metrics]));
-        let store = SqliteStore::open(&self.state).await.map_err(|error| error.to_string())?;
+        let store = SqliteStore::open(&self.state).await;
+        let store =
+            store.map_err(|error| format!("{error}; name a folder that can be written with --state"))?;
         let random = Arc::new(SystemRandomness);
         let ports = Ports {
             clock: Arc::new(SystemClock::start()),
@@ -104,7 +110,6 @@ impl Run {
             connect: Arc::new(ByUrl),
         };
         let mut engine = Engine::new(ports);
-        let mut watcher = Watcher::start(vec![self.rules.clone(), self.workloads.clone()])?;
         let mut catalog = take_in(&Catalog::default(), watcher.files(), &mut engine, &*listen);
         loop {
             tokio::select! {
@@ -154,6 +159,11 @@ fn take_in(before: &Catalog, files: Vec<Found>, engine: &mut Engine, listen: &dy
     });
     engine.set(update.catalog.assignments());
     update.catalog
+}
+
+#[cfg(feature = "http")]
+fn address(text: &str) -> Result<std::net::SocketAddr, String> {
+    text.parse().map_err(|_| "write something like `127.0.0.1:9090`".into())
 }
 
 fn start_log(format: LogFormat) {

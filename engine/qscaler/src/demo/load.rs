@@ -29,6 +29,8 @@ pub struct Load {
 const PARTS: [(f64, f64, f64); 4] = [(10.0, 0.8, 0.8), (30.0, 9.0, 1.6), (44.0, 0.5, 0.6), (52.0, 0.25, 0.5)];
 /// Tasks take 0.2 to 8 s.
 const SECONDS: (f64, f64) = (0.2, 8.0);
+/// A recorded task takes a year at most; a longer one is a slip in its column.
+const SECONDS_MAX: f64 = 365.0 * 86_400.0;
 
 impl Load {
     /// Calm, burst, quiet: about 200 tasks of 0.2 to 8 s within 52 s. The same for the same seed.
@@ -59,31 +61,42 @@ impl Load {
         let header = reader.headers().map_err(|error| failed(error.to_string()))?.clone();
         let column = |names: &[&str]| {
             let found = header.iter().position(|name| names.contains(&name.trim()));
-            found.ok_or_else(|| failed(format!("there is no column {}", names.join(" or "))))
+            found.ok_or_else(|| {
+                let there: Vec<_> = header.iter().map(str::trim).collect();
+                failed(format!(
+                    "there is no column {}; in the first line stand: {}",
+                    names.join(" or "),
+                    there.join(", ")
+                ))
+            })
         };
         let arrival = column(&["arrival_s", "arrival", "arrival_utc"])?;
         let service = column(&["service_s", "seconds", "exec_seconds"])?;
         let mut rows = vec![];
-        for (place, row) in reader.records().enumerate() {
+        for row in reader.records() {
             let row = row.map_err(|error| failed(error.to_string()))?;
-            let line = || format!("line {}", place + 2);
-            let at = row.get(arrival).and_then(moment);
-            let at =
-                at.ok_or_else(|| failed(format!("{}: the arrival is neither seconds nor a date", line())))?;
-            let seconds = row.get(service).and_then(|text| text.trim().parse::<f64>().ok());
-            let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-            rows.push((
-                at,
-                seconds.ok_or_else(|| failed(format!("{}: the duration is no number of seconds", line())))?,
-            ));
+            let line = row.position().map_or(0, csv::Position::line);
+            let wrong = |name: usize, help: &str| {
+                let text = row.get(name).unwrap_or_default();
+                failed(format!("line {line}: {} `{text}`: {help}", &header[name]))
+            };
+            let at = row.get(arrival).and_then(moment).ok_or_else(|| {
+                wrong(arrival, "write seconds, such as 12.5, or a date, such as 2026-01-05T12:03:20Z")
+            })?;
+            let seconds = row.get(service).and_then(|text| text.trim().parse().ok());
+            let seconds = seconds
+                .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
+                .ok_or_else(|| wrong(service, "write seconds, such as 2.5"))?;
+            rows.push((at, seconds));
         }
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let begin = rows.first().ok_or_else(|| failed("there is no task".into()))?.0;
-        let task = |(at, seconds): &(f64, f64)| LoadTask {
-            at: Duration::from_secs_f64((at - begin) / speed),
-            seconds: seconds / speed,
+        let begin = rows.first().ok_or_else(|| failed("there is no task under the first line".into()))?.0;
+        let task = |(at, seconds): &(f64, f64)| {
+            let at = Duration::try_from_secs_f64((at - begin) / speed);
+            at.map(|at| LoadTask { at, seconds: seconds / speed })
+                .map_err(|_| failed("the arrivals are too far apart; choose a higher --speed".into()))
         };
-        Ok(Self { tasks: rows.iter().map(task).collect(), bundled: false })
+        Ok(Self { tasks: rows.iter().map(task).collect::<Result<_, _>>()?, bundled: false })
     }
 
     /// When the last task arrives.

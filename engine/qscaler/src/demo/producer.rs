@@ -25,14 +25,18 @@ enum To {
 impl Producer {
     pub(super) async fn connect(url: &str, queue: &str) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{url}: {error}");
-        let to = match url.split(':').next() {
-            #[cfg(feature = "redis")]
-            Some("redis" | "rediss") => {
-                let client = redis::Client::open(url).map_err(|error| failed(&error))?;
-                To::Redis(client.get_multiplexed_async_connection().await.map_err(|error| failed(&error))?)
-            }
-            _ => To::Sqlite(Database::open(path_of(url)).await.map_err(|error| failed(&error))?),
-        };
+        let to =
+            match url.split(':').next() {
+                #[cfg(feature = "redis")]
+                Some("redis" | "rediss") => {
+                    let client = redis::Client::open(url).map_err(|error| failed(&error))?;
+                    let connection = client.get_multiplexed_async_connection().await;
+                    To::Redis(connection.map_err(|error| {
+                        format!("{url}: {error}; start a server there, or leave out --queue")
+                    })?)
+                }
+                _ => To::Sqlite(Database::open(path_of(url)).await.map_err(|error| failed(&error))?),
+            };
         Ok(Self { to, queue: queue.to_owned(), enqueued: BTreeMap::new() })
     }
 

@@ -64,7 +64,7 @@ impl Scene {
     /// Starts an engine, in a process group of its own: an interrupt of the terminal is the demo's to handle.
     pub(super) fn start_engine(&mut self) -> Result<(), String> {
         let start = || -> io::Result<Child> {
-            let log = File::options().create(true).append(true).open(self.folder.join("engine.log"))?;
+            let log = File::options().create(true).append(true).open(self.engine_log())?;
             let mut command = Command::new(std::env::current_exe()?);
             command.arg("run");
             for name in ["rules", "workloads", "state"] {
@@ -94,7 +94,7 @@ impl Scene {
         while diary::read(&self.diary)?.len() < count {
             let ended = self.engine.as_mut().and_then(|engine| engine.try_wait().ok().flatten());
             if ended.is_some() || begin.elapsed() > FIRST_WORKER_MAX {
-                let log = fs::read_to_string(self.folder.join("engine.log")).unwrap_or_default();
+                let log = fs::read_to_string(self.engine_log()).unwrap_or_default();
                 return Err(format!("the engine starts no worker; it says:\n{log}"));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -145,6 +145,20 @@ impl Scene {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             crate::cli::complain(&format!("{}: {error}", self.folder.display()));
         }
+    }
+
+    /// After a failure: keeps the folder when an engine has left something in it to look at. Returns
+    /// the error with where that is.
+    pub(super) fn give_up(&self, error: &str) -> String {
+        if self.engine_log().exists() {
+            return format!("{error}\neverything is kept in {}", self.folder.display());
+        }
+        self.remove();
+        error.to_owned()
+    }
+
+    fn engine_log(&self) -> PathBuf {
+        self.folder.join("engine.log")
     }
 
     /// A folder beside the others.

@@ -163,8 +163,8 @@ impl Keeper {
             self.failure.as_ref().is_some_and(|(known, at)| *known == error && now.since(*at) < TELL_EVERY);
         if !told {
             self.failure = Some((error.clone(), now));
-            self.ports.listen.hear(&Event::TickFailed { workload: self.key.clone(), error });
         }
+        self.ports.listen.hear(&Event::TickFailed { workload: self.key.clone(), error, tell: !told });
         self.ports.clock.sleep(AFTER_FAILURE).await;
     }
 }

@@ -1,6 +1,7 @@
 //! What tests need of the machine: folders, the program, servers, and waiting for something to be so.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -194,6 +195,25 @@ spec:
             let running = workers.iter().filter(|(_, state, _)| state == "running").count();
             (running == count && workers.len() == count).then_some(workers)
         })
+    }
+
+    /// What the metric of this name and these labels says; the engine must have been started with
+    /// `--listen 127.0.0.1:0`.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let log = self.log();
+        let (_, rest) = log.rsplit_once("metrics at http://")?;
+        let mut stream = TcpStream::connect(rest.split_once('/')?.0).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok())
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) fn wait_for_metric(&self, name: &str, value: f64) {
+        let is_so = || self.metric(name).is_some_and(|now| now.total_cmp(&value).is_eq()).then_some(());
+        until(&format!("{name} is {value}; the engine says:\n{}", self.log()), is_so);
     }
 
     pub(crate) fn log(&self) -> String {

@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod adopt;
+mod badinput;
+mod cli;
 mod control;
+mod demo;
 mod fixture;
 mod local;
 mod loops;
 mod queues;
+mod reload;
 mod servers;
+mod watch;
 mod world;

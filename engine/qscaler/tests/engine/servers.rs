@@ -6,6 +6,7 @@ use qscaler_core::workload::{Source, System};
 use qscaler_protocol::name::WorkloadUid;
 
 use crate::control::{agree_with_the_reference, carry_reports};
+use crate::demo::every_demo_is_good;
 use crate::fixture::{RedisServer, counts, seed};
 use crate::queues::{carry_tasks, system, worker, workers};
 
@@ -92,4 +93,10 @@ async fn a_worker_that_fetches_takes_up_a_task_whose_answer_was_lost() {
     };
     assert_eq!(taken.task.payload, b"task");
     assert!(queue.ack(&taken.lease).await.unwrap());
+}
+
+#[test]
+fn the_demo_is_as_good_on_redis() {
+    let server = RedisServer::start();
+    println!("{}", every_demo_is_good(&["--queue", &server.url]));
 }
