@@ -47,3 +47,19 @@ fn every_rule_is_without_problems_and_has_tests_that_hold() {
         assert!(names.iter().any(|name| name == first), "{} has no test `{first}`", rule.name);
     }
 }
+
+#[test]
+fn the_rule_of_the_readme_is_without_problems_and_its_test_holds() {
+    let readme = include_str!("../../../../README.md");
+    let fences: Vec<_> =
+        readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    let paths = ["mail.yaml", "mail.test.yaml", "workload.yaml"];
+    let found = paths.iter().zip(&fences).map(|(path, (text, _))| crate::world::file(path, text)).collect();
+    let update = load(found);
+    assert!(update.problems.is_empty(), "\n{}", render(&update.problems, &update.files, Format::Plain));
+    let all: Vec<_> = update.catalog.rules().map(Arc::clone).collect();
+    let (_, index, document) = update.catalog.tests().next().expect("a test");
+    for outcome in golden::run(index, document, &all, &all) {
+        assert_eq!(outcome.findings, [], "{}", outcome.name);
+    }
+}
