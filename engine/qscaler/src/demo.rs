@@ -120,6 +120,7 @@ async fn play(settings: &Settings, scene: &mut Scene) -> Result<Summary, String>
     let lines = scene.record().await?;
     scene.stop_engine(STOP_MAX).await?;
     let audit = Audit::of(&scene.diary, producer.enqueued(), true)?;
+    producer.tidy(&scene.uid().await?).await?;
     view.note("control: workers of another queue are killed abruptly for 20 seconds");
     let control = control::run(scene).await?;
     Ok(Summary::new(audit, &settings.load, (&lines, workers_at_the_end), control))

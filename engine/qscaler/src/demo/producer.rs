@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use qscaler_core::time::Time;
+use qscaler_protocol::name::WorkloadUid;
+#[cfg(feature = "redis")]
+use qscaler_protocol::redis::{PathKeys, QueueKeys};
 use qscaler_worker::sqlite::{Database, path_of};
 
 use super::load::LoadTask;
@@ -63,5 +66,21 @@ impl Producer {
         }
         self.enqueued.insert(id, wall_clock());
         Ok(())
+    }
+
+    /// Removes what the demo has left on a server that others use, too: the workers' counts and offers.
+    pub(super) async fn tidy(&mut self, uid: &WorkloadUid) -> Result<(), String> {
+        match &mut self.to {
+            // The file goes with the demo's folder, or is the user's to keep.
+            To::Sqlite(_) => Ok(()),
+            #[cfg(feature = "redis")]
+            To::Redis(connection) => {
+                let (queue, path) = (QueueKeys::of(&self.queue), PathKeys::of(uid));
+                let mut command = redis::cmd("DEL");
+                command.arg(&[queue.leases, queue.delayed, queue.attempts, queue.counters]);
+                command.arg(&[path.offers, path.reports, path.released]);
+                command.query_async(connection).await.map_err(|error| error.to_string())
+            }
+        }
     }
 }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use qscaler_core::record::Line;
 use qscaler_core::time::Time;
+use qscaler_protocol::name::WorkloadUid;
 
 use super::{Settings, diary};
 use crate::clock::wall_clock;
 use crate::host::{self, End};
+use crate::ports::{PortError, Store};
 use crate::store::SqliteStore;
 
 const RULE: &str = include_str!("rule.yaml");
@@ -138,6 +140,13 @@ impl Scene {
     pub(super) async fn record(&self) -> Result<Vec<Line>, String> {
         let store = SqliteStore::open(&self.folder.join("state")).await.map_err(|error| error.to_string())?;
         store.recorded_after(WORKLOAD_KEY, Time(0)).await.map_err(|error| error.to_string())
+    }
+
+    /// The workload's uid, which is in the names of what its workers wrote.
+    pub(super) async fn uid(&self) -> Result<WorkloadUid, String> {
+        let failed = |error: PortError| error.to_string();
+        let store = SqliteStore::open(&self.folder.join("state")).await.map_err(failed)?;
+        store.uid(WORKLOAD_KEY, WorkloadUid::new("none")).await.map_err(failed)
     }
 
     /// Removes the folder.

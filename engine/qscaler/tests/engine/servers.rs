@@ -99,4 +99,6 @@ async fn a_worker_that_fetches_takes_up_a_task_whose_answer_was_lost() {
 fn the_demo_is_as_good_on_redis() {
     let server = RedisServer::start();
     println!("{}", every_demo_is_good(&["--queue", &server.url]));
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.connection().unwrap()).unwrap();
+    assert_eq!(left, Vec::<String>::new(), "it leaves nothing on the server");
 }
