@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,6 @@ def test_reports_keep_their_shape() -> None:
     durations = Durations()
     for milliseconds in (3, 3, 1200, 90_000):
         durations.add(milliseconds)
-    counts = {"done": 3, "failed": 1, "late_acks": 1, "busy_ms": 91_206}
     full = Report(
         worker="worker",
         boot="boot",
@@ -82,12 +82,13 @@ def test_reports_keep_their_shape() -> None:
         state_ms=250,
         slots=4,
         busy_slots=2,
+        done=3,
+        failed=1,
+        late_acks=1,
+        busy_ms=91_206,
         durations=durations,
         claim=7,
         pid=4321,
-        **counts,
     )
-    empty = Report(
-        worker="worker", boot="boot", state=State.STARTING, state_ms=250, slots=4, busy_slots=2, **counts
-    )
+    empty = replace(full, state=State.STARTING, durations=Durations(), claim=None, pid=None)
     assert {"full": json.loads(full.to_json()), "empty": json.loads(empty.to_json())} == read("report.json")

@@ -17,7 +17,18 @@ leave.
 """
 
 from qscaler.errors import GivenBack, Leaving, QueueError, SettingsError
+from qscaler.guard import Lifecycle
 from qscaler.task import Ended, Task, current_task
 from qscaler.worker import Worker
 
-__all__ = ["Ended", "GivenBack", "Leaving", "QueueError", "SettingsError", "Task", "Worker", "current_task"]
+__all__ = [
+    "Ended",
+    "GivenBack",
+    "Leaving",
+    "Lifecycle",
+    "QueueError",
+    "SettingsError",
+    "Task",
+    "Worker",
+    "current_task",
+]

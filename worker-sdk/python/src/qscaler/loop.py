@@ -17,7 +17,7 @@ from typing import Callable, TypeVar
 
 from qscaler.errors import GivenBack, QueueError, SettingsError
 from qscaler.lifecycle import Action, Answered, Claimed, HookEnded, Input, Machine, Reported, Told
-from qscaler.queue import Queue
+from qscaler.queue import ControlPath
 from qscaler.readiness import Readiness
 from qscaler.report import Answer, State
 from qscaler.settings import Settings
@@ -91,9 +91,9 @@ def start_thread(name: str, work: Callable[[], None]) -> None:
 class Loop(ABC):
     """What every worker does: report, claim, listen to signals, leave."""
 
-    def __init__(self, settings: Settings, queue: Queue) -> None:
+    def __init__(self, settings: Settings, path: ControlPath) -> None:
         self._settings = settings
-        self._queue = queue
+        self._path = path
         self._life = Machine(settings.slots)
         self._tally = Tally()
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -129,7 +129,7 @@ class Loop(ABC):
             self._readiness.close()
             if self._is_open:
                 self._say_goodbye()
-            self._queue.close()
+            self._path.close()
         if self._refused is not None:
             raise self._refused
         return self._tally.ended(self._life.claim)
@@ -137,7 +137,7 @@ class Loop(ABC):
     def _open(self) -> None:
         """Connects, however long that takes: a queue that is away makes nobody leave."""
         try:
-            until_answered(self._queue.open, self._over)
+            until_answered(self._path.open, self._over)
         except SettingsError as error:
             self._refused = error
             self._events.put(self._over.set)
@@ -153,7 +153,7 @@ class Loop(ABC):
 
     def _say_goodbye(self) -> None:
         try:
-            self._queue.leave()
+            self._path.leave()
         except QueueError as error:
             log.debug("cannot say goodbye: %s", error)
 
@@ -233,7 +233,7 @@ class Loop(ABC):
             offer = None
             if epoch is not None:
                 try:
-                    offer = until_answered(lambda: self._queue.claim(epoch), self._over)
+                    offer = until_answered(lambda: self._path.claim(epoch), self._over)
                 except QueueError:
                     return
             self._events.put(partial(self._step, Claimed(offer)))
@@ -253,7 +253,7 @@ class Loop(ABC):
 
         def say() -> None:
             try:
-                answer = self._queue.report(report)
+                answer = self._path.report(report)
             except QueueError as error:
                 self._events.put(partial(self._not_answered, error))
             else:

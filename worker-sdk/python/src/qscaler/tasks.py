@@ -86,6 +86,7 @@ class TaskLoop(Loop):
 
     def __init__(self, settings: Settings, queue: Queue, program: Program) -> None:
         super().__init__(settings, queue)
+        self._queue = queue
         self._program = program
         self._is_async = inspect.iscoroutinefunction(program.function) and not settings.processes
         self._event_loop = EventLoop() if self._is_async else None

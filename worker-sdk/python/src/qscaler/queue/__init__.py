@@ -54,16 +54,36 @@ class Stop:
                 self._callback = None
 
 
-class Queue(ABC):
-    """A connection to a queue system, for one worker. Every operation is atomic there.
+class ControlPath(ABC):
+    """Where a worker reports, and finds offers to leave. Every operation is atomic there.
 
-    Operations may be called from several threads at a time, `fetch` from one. Each raises `QueueError`
-    when the system does not answer.
+    Operations may be called from several threads at a time. Each raises `QueueError` when the system does
+    not answer.
     """
 
     @abstractmethod
     def open(self) -> None:
         """Connects. Raises `SettingsError` when trying again cannot help."""
+
+    @abstractmethod
+    def report(self, report: Report) -> Answer:
+        """Stores a report and returns what the control path says to this worker."""
+
+    @abstractmethod
+    def claim(self, epoch: str) -> int | None:
+        """Takes an open offer, or returns the claim that this worker has. None: there is none to take."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """The worker holds nothing and ends: the queue system may forget it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the connections."""
+
+
+class Queue(ControlPath):
+    """A connection to a queue system, for one worker. One thread at a time calls `fetch`."""
 
     @abstractmethod
     def fetch(self, wait: float, stop: Stop) -> Leased | None:
@@ -94,22 +114,6 @@ class Queue(ABC):
     @abstractmethod
     def reap(self) -> int:
         """Takes tasks from workers that stopped renewing. Returns how many went back to their queue."""
-
-    @abstractmethod
-    def report(self, report: Report) -> Answer:
-        """Stores a report and returns what the control path says to this worker."""
-
-    @abstractmethod
-    def claim(self, epoch: str) -> int | None:
-        """Takes an open offer, or returns the claim that this worker has. None: there is none to take."""
-
-    @abstractmethod
-    def leave(self) -> None:
-        """The worker holds nothing and ends: the queue system may forget it."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Closes the connections."""
 
 
 def connect(settings: Settings) -> Queue:
