@@ -120,6 +120,7 @@ class Loop(ABC):
         self._readiness.open()
         try:
             with Signals(self.tell):
+                log.info("started")
                 start_thread("open", self._open)
                 while not self._over.is_set():
                     self._turn()
@@ -148,6 +149,7 @@ class Loop(ABC):
 
     def _opened(self) -> None:
         self._is_open = True
+        log.info("connected")
         if self._settings.identity is None:
             self._step(Answered(Answer()))
 

@@ -68,6 +68,11 @@ class MemoryQueue(Queue):
             self._waiting.append(_Waiting(Task(str(self._count), "memory", data, 1), payload))
             self._changed.notify_all()
 
+    def waiting(self) -> list[Task]:
+        """Tasks that nobody has taken, or that were given back."""
+        with self._changed:
+            return [waiting.task for waiting in self._waiting]
+
     def drain_now(self, worker: Worker) -> Ended:
         """Lets the worker do everything that is in the queue, and leave. May be called again."""
         self._claimed = None

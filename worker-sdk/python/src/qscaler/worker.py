@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
 from qscaler.errors import SettingsError
 from qscaler.queue import Queue, connect
@@ -50,11 +49,15 @@ class Worker:
         self._function = function
         return function
 
-    def shutdown(self, hook: F | None = None) -> F | Callable[[F], F]:
+    @overload
+    def shutdown(self, hook: F) -> F: ...
+
+    @overload
+    def shutdown(self) -> Callable[[F], F]: ...
+
+    def shutdown(self, hook: Callable[..., Any] | None = None) -> Callable[..., Any]:
         """Decorates a function, or coroutine function, that runs once, after the last task."""
-        if hook is None:
-            return partial(self._set_hook)
-        return self._set_hook(hook)
+        return self._set_hook if hook is None else self._set_hook(hook)
 
     def _set_hook(self, hook: F) -> F:
         self._hook = hook

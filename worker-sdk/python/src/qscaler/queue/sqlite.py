@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Union
 
@@ -53,34 +54,37 @@ class Database:
         self._connection = connection
         self.run("tables", {})
 
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time."""
+        with self._lock:
+            if self._connection is None:
+                raise QueueError(f"sqlite: {self._path} is not open")
+            try:
+                yield self._connection
+            except sqlite3.Error as error:
+                raise QueueError(f"sqlite: {error}") from error
+
     def run(self, name: str, parameters: Mapping[str, Value]) -> list[tuple[Any, ...]]:
         """Runs one text in a transaction; returns the rows of its last statement."""
         rows: list[tuple[Any, ...]] = []
         statements = _statements(name)
-        with self._lock:
-            connection = self._opened()
+        with self.connection() as connection:
+            connection.execute("BEGIN" if _only_reads(statements) else "BEGIN IMMEDIATE")
             try:
-                connection.execute("BEGIN" if _only_reads(statements) else "BEGIN IMMEDIATE")
-                try:
-                    for statement in statements:
-                        rows = connection.execute(statement, parameters).fetchall()
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise QueueError(f"sqlite: {error}") from error
+                for statement in statements:
+                    rows = connection.execute(statement, parameters).fetchall()
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
         return rows
 
     def version(self) -> tuple[int, int]:
         """Numbers that change whenever this or another connection has written. Costs no disk access."""
-        with self._lock:
-            connection = self._opened()
-            try:
-                return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
-            except sqlite3.Error as error:
-                raise QueueError(f"sqlite: {error}") from error
+        with self.connection() as connection:
+            return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
 
     def close(self) -> None:
         """Closes the file."""
@@ -88,11 +92,6 @@ class Database:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise QueueError(f"sqlite: {self._path} is not open")
-        return self._connection
 
 
 @cache
