@@ -10,8 +10,7 @@ from typing import Any
 
 from qscaler import Worker, current_task
 from qscaler.settings import Options
-from qscaler.task import Leased
-from qscaler.tasks import TaskLoop
+from qscaler.tasks import Held, TaskLoop
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(threadName)s %(message)s")
 DIARY = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -55,10 +54,10 @@ def die_after_fetch(times: int) -> None:
     plain = TaskLoop._fetched
     left = iter(range(times, 0, -1))
 
-    def fetched(loop: TaskLoop, leased: Leased | None) -> None:
-        if leased is not None and next(left) == 1:
+    def fetched(loop: TaskLoop, held: Held) -> None:
+        if next(left) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        plain(loop, leased)
+        plain(loop, held)
 
     setattr(TaskLoop, "_fetched", fetched)  # noqa: B010 (a method of somebody else)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support import (
     HERE,
     Fleet,
@@ -313,20 +311,23 @@ def test_the_original_example_runs_unedited(system: System, tmp_path: Path) -> N
         assert worker.log.read_text().count("Shutting down worker...") == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_idle_worker_asks_the_server_little(redis_server: RedisServer, tmp_path: Path) -> None:
     system = RedisSystem(redis_server.url)
     with Fleet(tmp_path, system) as fleet:
-        worker = fleet.start_counted("uid", "w")
+        counted = fleet.start_counted("uid", "w")
         until("it is idle", lambda: system.reports("uid").get("w", {}).get("state") == "idle")
-        before = commands(redis_server)
-        cpu = cpu_seconds(worker.pid)
+        before, cpu = commands(redis_server), cpu_seconds(counted.pid)
         time.sleep(10)
-        asked = commands(redis_server) - before
-        used = cpu_seconds(worker.pid) - cpu
+        asked, used = commands(redis_server) - before, cpu_seconds(counted.pid) - cpu
         print(f"idle for 10 s: {asked} commands, {used:.2f} s of CPU")
         assert asked <= 16
         assert used < 0.5
+        # One that nobody counts has nothing to report.
+        uncounted = fleet.start()
+        uncounted.wait_until("connected")
+        cpu = cpu_seconds(uncounted.pid)
+        time.sleep(2)
+        assert cpu_seconds(uncounted.pid) - cpu < 0.2
 
 
 def commands(server: RedisServer) -> int:

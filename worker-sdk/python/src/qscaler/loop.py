@@ -1,7 +1,9 @@
 """The loop around the lifecycle machine.
 
-It alone owns the worker's state and handles one event at a time; whatever takes time runs in threads
-beside it and comes back as an event, a function to call.
+One lock guards the worker's state, and whoever holds it handles one event at a time, a function to call.
+Whatever takes time runs in threads beside it and comes back as an event: what is frequent in the thread
+where it happened, all else in the loop's own thread, which waits for the next moment at which something
+is due.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Callable, TypeVar
 
-from qscaler.errors import GivenBack, QueueError, SettingsError
+from qscaler.background import Background, start_thread
+from qscaler.errors import QueueError, SettingsError
 from qscaler.lifecycle import Action, Answered, Claimed, HookEnded, Input, Machine, Reported, Told
 from qscaler.queue import ControlPath
 from qscaler.readiness import Readiness
@@ -52,40 +55,8 @@ def until_answered(ask: Callable[[], T], over: threading.Event) -> T:
         pause = min(pause * 2, RETRY_MAX)
 
 
-class Background:
-    """A thread that does one thing after the other."""
-
-    def __init__(self, name: str) -> None:
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        threading.Thread(target=self._run, name=f"qscaler-{name}", daemon=True).start()
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Does this after what it was given before."""
-        self._work.put(work)
-
-    def end(self) -> None:
-        """Ends after what it was given before."""
-        self._work.put(_end_of_thread)
-
-    def _run(self) -> None:
-        while True:
-            work = self._work.get()
-            if work is _end_of_thread:
-                return
-            try:
-                work()
-            except GivenBack:
-                # It came late, to a thread whose work had just ended.
-                return
-
-
-def _end_of_thread() -> None:
-    """Marks the end of a thread's work."""
-
-
-def start_thread(name: str, work: Callable[[], None]) -> None:
-    """Does something beside the loop, once."""
-    threading.Thread(target=work, name=f"qscaler-{name}", daemon=True).start()
+def _nothing() -> None:
+    """An event that only wakes."""
 
 
 class Loop(ABC):
@@ -96,6 +67,7 @@ class Loop(ABC):
         self._path = path
         self._life = Machine(settings.slots)
         self._tally = Tally()
+        self._lock = threading.Lock()
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._readiness = Readiness(settings.ready_file, settings.ready_port)
         self._deadline = Deadline(settings.grace)
@@ -110,6 +82,7 @@ class Loop(ABC):
         self._report_tick = 0.0
         self._ending_since: float | None = None
         self._is_parked = False
+        self._thread = 0
 
     def tell(self) -> None:
         """Tells the worker to end, as SIGTERM does; a second time, to give back what it holds."""
@@ -117,6 +90,7 @@ class Loop(ABC):
 
     def run(self) -> Ended:
         """Returns when the worker's life has ended."""
+        self._thread = threading.get_ident()
         self._readiness.open()
         try:
             with Signals(self.tell):
@@ -161,18 +135,28 @@ class Loop(ABC):
 
     def _turn(self) -> None:
         """Does what is due, then handles the next event, or none when something else is due before."""
-        self._work()
-        self._report_if_due()
-        now = time.monotonic()
-        moments = [self._report_tick, *self._moments()]
-        deadline = self._deadline.moment()
-        if deadline is not None:
-            moments.append(deadline)
-        if self._report_due and not self._reporting and self._is_open:
-            moments.append(self._report_from)
+        with self._lock:
+            self._work()
+            self._report_if_due()
+            moments = [self._report_tick, *self._moments()]
+            deadline = self._deadline.moment()
+            if deadline is not None:
+                moments.append(deadline)
+            if self._can_report():
+                moments.append(self._report_from)
+        event = _nothing
         with suppress(Empty):
-            self._events.get(timeout=max(min(moments) - now, 0.0))()
-        self._tick(time.monotonic())
+            event = self._events.get(timeout=max(min(moments) - time.monotonic(), 0.0))
+        with self._lock:
+            event()
+            self._tick(time.monotonic())
+
+    def _handle(self, event: Callable[[], None]) -> None:
+        """Handles an event in the thread where it happened."""
+        with self._lock:
+            event()
+            if not self._over.is_set():
+                self._work()
 
     def _tick(self, now: float) -> None:
         deadline = self._deadline.moment()
@@ -209,6 +193,7 @@ class Loop(ABC):
             self._report_due = True
             if self._life.is_leaving():
                 self._report_from = 0.0
+            self._wake()
         elif action is Action.GIVE_BACK:
             self._give_back()
         elif action is Action.RUN_HOOK:
@@ -218,6 +203,12 @@ class Loop(ABC):
             log.info("drained; waiting to be ended")
         else:
             self._over.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Lets the loop's own thread look what is due now."""
+        if threading.get_ident() != self._thread and self._events.empty():
+            self._events.put(_nothing)
 
     def _hook_and_say(self) -> None:
         try:
@@ -242,12 +233,13 @@ class Loop(ABC):
 
         start_thread("claim", claim)
 
+    def _can_report(self) -> bool:
+        is_known = self._settings.identity is not None and self._is_open
+        return is_known and self._report_due and not self._reporting
+
     def _report_if_due(self) -> None:
-        identity = self._settings.identity
-        if identity is None or not self._is_open or not self._report_due or self._reporting:
-            return
-        now = time.monotonic()
-        if now < self._report_from:
+        identity, now = self._settings.identity, time.monotonic()
+        if identity is None or not self._can_report() or now < self._report_from:
             return
         report = self._tally.report(identity.worker, self._life)
         self._report_due, self._reporting = False, True

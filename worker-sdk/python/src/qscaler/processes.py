@@ -28,6 +28,7 @@ class ProcessSlot(Slot):
     """
 
     def __init__(self, function: Function, payload: str, allow_pickle: bool) -> None:
+        super().__init__()
         self._start = (function, payload, allow_pickle)
         self._lock = threading.Lock()
         self._child: tuple[Any, Connection] | None = None
@@ -69,6 +70,7 @@ class ProcessSlot(Slot):
 
     def close(self) -> None:
         """See `Slot`. An idle process ends by itself when its pipe closes."""
+        super().close()
         with self._lock:
             child, self._child = self._child, None
         if child is not None:

@@ -17,6 +17,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Callable
 
+from qscaler.background import Background
 from qscaler.errors import GivenBack
 from qscaler.payload import Reader, Unreadable
 from qscaler.task import Result, Task, set_current_task
@@ -50,7 +51,10 @@ def perform(function: Function, read: Reader, task: Task) -> Result:
 
 
 class Slot(ABC):
-    """Works on one task at a time."""
+    """Fetches a task and works on it, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.thread = Background("slot")
 
     @abstractmethod
     def perform(self, task: Task) -> Result:
@@ -60,14 +64,16 @@ class Slot(ABC):
     def interrupt(self, thread: int) -> None:
         """Ends the work that goes on in the slot's `thread`, as soon as that is possible. For good."""
 
-    def close(self) -> None:  # noqa: B027 (most hold nothing)
+    def close(self) -> None:
         """The slot gets no more work."""
+        self.thread.end()
 
 
 class ThreadSlot(Slot):
     """Runs functions in the slot's own thread."""
 
     def __init__(self, function: Function, read: Reader) -> None:
+        super().__init__()
         self._function = function
         self._read = read
 
@@ -100,6 +106,7 @@ class AsyncSlot(Slot):
     """Runs coroutines on the worker's event loop."""
 
     def __init__(self, function: Function, read: Reader, loop: EventLoop) -> None:
+        super().__init__()
         self._function = function
         self._read = read
         self._loop = loop

@@ -11,9 +11,10 @@ from enum import Enum
 from functools import partial
 from typing import Any, Callable
 
+from qscaler.background import Background, start_thread
 from qscaler.errors import GivenBack, QueueError
 from qscaler.lifecycle import FetchEnded, FetchStarted, TaskEnded
-from qscaler.loop import RETRY_FIRST, RETRY_MAX, Background, Loop, start_thread, until_answered
+from qscaler.loop import RETRY_FIRST, RETRY_MAX, Loop, until_answered
 from qscaler.payload import reader
 from qscaler.processes import ProcessSlot
 from qscaler.queue import Queue, Stop
@@ -91,10 +92,9 @@ class TaskLoop(Loop):
         self._is_async = inspect.iscoroutinefunction(program.function) and not settings.processes
         self._event_loop = EventLoop() if self._is_async else None
         self._read = reader(settings.payload, settings.allow_pickle)
-        self._free: list[tuple[Slot, Background]] = []
-        self._slots: list[tuple[Slot, Background]] = []
+        self._slots: list[Slot] = []
+        self._free: list[Slot] = []
         self._held: dict[str, Held] = {}
-        self._fetcher = Background("fetch")
         self._keeper = Background("leases")
         self._stop = Stop()
         self._is_fetching = False
@@ -103,55 +103,52 @@ class TaskLoop(Loop):
 
     def close(self) -> None:
         """Lets go of threads and processes. Those with abandoned work end with the process."""
-        for slot, thread in self._slots:
+        for slot in self._slots:
             slot.close()
-            thread.end()
-        self._fetcher.end()
         self._keeper.end()
         if self._event_loop is not None:
             self._event_loop.close()
 
     def _work(self) -> None:
-        # One fetch at a time: with several slots the next begins when this one has brought a task.
+        # One fetch at a time: with several slots the next begins when this one has brought a task. A slot
+        # fetches for itself, so that from task to task no other thread has to wake up.
         if self._is_fetching or not self._life.may_fetch():
             return
         self._step(FetchStarted())
         self._is_fetching = True
         if self._stop.is_set():
             self._stop = Stop()
-        self._fetcher.do(partial(self._fetch, self._stop, self._fetch_pause))
+        if not self._free:
+            self._free.append(self._new_slot())
+            self._slots.append(self._free[-1])
+        slot = self._free.pop()
+        slot.thread.do(partial(self._fetch, slot, self._stop, self._fetch_pause))
 
-    def _fetch(self, stop: Stop, pause: float) -> None:
+    def _fetch(self, slot: Slot, stop: Stop, pause: float) -> None:
         if pause > 0:
             stop.wait(pause)
         try:
             leased = self._queue.fetch(self._settings.fetch_wait_max(), stop)
         except QueueError as error:
-            self._events.put(partial(self._not_fetched, error))
-        else:
-            self._events.put(partial(self._fetched, leased))
-
-    def _fetched(self, leased: Leased | None) -> None:
-        self._is_fetching, self._fetch_pause = False, 0.0
-        if leased is not None:
-            self._begin(leased)
-        self._step(FetchEnded(leased is not None))
-
-    def _not_fetched(self, error: QueueError) -> None:
-        log.warning("cannot fetch; trying again: %s", error)
-        self._is_fetching = False
-        self._fetch_pause = min(max(self._fetch_pause * 2, RETRY_FIRST), RETRY_MAX)
-        self._step(FetchEnded(False))
-
-    def _begin(self, leased: Leased) -> None:
-        if not self._free:
-            slot = self._new_slot()
-            self._slots.append((slot, Background("slot")))
-            self._free.append(self._slots[-1])
-        slot, thread = self._free.pop()
+            log.warning("cannot fetch; trying again: %s", error)
+            self._handle(partial(self._fetched_nothing, slot, min(max(pause * 2, RETRY_FIRST), RETRY_MAX)))
+            return
+        if leased is None:
+            self._handle(partial(self._fetched_nothing, slot, 0.0))
+            return
         held = Held(leased, slot)
-        self._held[leased.lease.token] = held
-        thread.do(partial(self._perform, held, thread))
+        self._handle(partial(self._fetched, held))
+        self._perform(held)
+
+    def _fetched(self, held: Held) -> None:
+        self._is_fetching, self._fetch_pause = False, 0.0
+        self._held[held.leased.lease.token] = held
+        self._step(FetchEnded(True))
+
+    def _fetched_nothing(self, slot: Slot, pause: float) -> None:
+        self._is_fetching, self._fetch_pause = False, pause
+        self._free.append(slot)
+        self._step(FetchEnded(False))
 
     def _new_slot(self) -> Slot:
         if self._settings.processes:
@@ -160,17 +157,13 @@ class TaskLoop(Loop):
             return AsyncSlot(self._program.function, self._read, self._event_loop)
         return ThreadSlot(self._program.function, self._read)
 
-    def _perform(self, held: Held, thread: Background) -> None:
-        """One task, in its slot's thread."""
+    def _perform(self, held: Held) -> None:
         try:
             if not held.enter():
-                return
+                raise GivenBack
             result = held.slot.perform(held.leased.task)
             if not held.decide():
-                return
-        except GivenBack:
-            # Who gave it back says so; this thread is of no use any more.
-            return
+                raise GivenBack
         finally:
             held.stopped.set()
         took = time.monotonic() - held.begin
@@ -179,8 +172,7 @@ class TaskLoop(Loop):
         except QueueError:
             return
         outcome = Outcome.LATE if not kept else Outcome.DONE if result.error is None else Outcome.FAILED
-        self._events.put(partial(self._free.append, (held.slot, thread)))
-        self._events.put(partial(self._finished, held, took, outcome))
+        self._handle(partial(self._worked, held, took, outcome))
 
     def _settle(self, leased: Leased, result: Result) -> bool:
         """Tells the queue system how a task ended, until it answers. False: the lease was lost before."""
@@ -192,6 +184,10 @@ class TaskLoop(Loop):
             return until_answered(partial(self._queue.bury, lease, result.error), self._over)
         delay = min(FAILED_FIRST * 2 ** (attempt - 1), FAILED_MAX)
         return until_answered(partial(self._queue.give_back, lease, delay, True), self._over)
+
+    def _worked(self, held: Held, took: float, outcome: Outcome) -> None:
+        self._free.append(held.slot)
+        self._finished(held, took, outcome)
 
     def _finished(self, held: Held, took: float, outcome: Outcome) -> None:
         del self._held[held.leased.lease.token]
@@ -216,6 +212,8 @@ class TaskLoop(Loop):
             kept = until_answered(partial(self._queue.give_back, held.leased.lease, 0.0, False), self._over)
         except QueueError:
             return
+        if not kept:
+            log.warning("the lease of task %s was lost before it was given back", held.leased.lease.task)
         self._events.put(partial(self._finished, held, took, Outcome.GIVEN_BACK if kept else Outcome.LATE))
 
     def _hook(self) -> None:

@@ -1,0 +1,46 @@
+"""Threads beside the loop. All are daemons: a process ends although a task that was given back goes on."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import Callable
+
+from qscaler.errors import GivenBack
+
+
+class Background:
+    """A thread that does one thing after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        start_thread(name, self._run)
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Does this after what it was given before."""
+        self._work.put(work)
+
+    def end(self) -> None:
+        """Ends after what it was given before."""
+        self._work.put(_end_of_thread)
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
+            if work is _end_of_thread:
+                return
+            try:
+                work()
+            except GivenBack:
+                # Its task was given back: the thread may get this once more in any moment, so it is of no
+                # use any more.
+                return
+
+
+def _end_of_thread() -> None:
+    """Marks the end of a thread's work."""
+
+
+def start_thread(name: str, work: Callable[[], None]) -> None:
+    """Does something beside the loop, once."""
+    threading.Thread(target=work, name=f"qscaler-{name}", daemon=True).start()
