@@ -245,6 +245,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, str(program)],
                 env={**_clean_environment(), "DIARY": str(self.diary), **environment},
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
