@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -13,6 +14,8 @@ from qscaler.settings import Options
 from qscaler.tasks import Held, TaskLoop
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(threadName)s %(message)s")
+#: Calls into it keep Python's lock, as code of extensions may.
+LIBRARY = ctypes.PyDLL(None)
 DIARY = os.open(os.environ["DIARY"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 OPTIONS: Options = {}
 if os.environ.get("LEASE"):
@@ -30,12 +33,13 @@ def note(*words: object) -> None:
 @worker.task
 def work(task: dict[str, Any]) -> None:
     note("start", task["id"], current_task().attempt)
+    note("pid", os.getpid())
     end = time.monotonic() + task.get("seconds", 0)
     while time.monotonic() < end:
         try:
             time.sleep(0.002)
-            if task.get("stubborn"):
-                sum(range(100))
+            if task.get("keeps_lock"):
+                LIBRARY.usleep(500_000)
         except Exception as error:
             # What a user's code does that wants to live on whatever happens.
             note("swallowed", error)

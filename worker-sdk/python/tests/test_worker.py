@@ -12,7 +12,9 @@ import msgpack
 import pytest
 
 from qscaler import GivenBack, SettingsError, Worker, current_task
+from qscaler.queue import Stop
 from qscaler.report import State
+from qscaler.task import Lease, Leased
 from qscaler.testing import Dead, MemoryQueue
 
 
@@ -288,6 +290,56 @@ def test_at_the_end_of_the_grace_period_the_task_goes_back() -> None:
     assert queue.drain_now(worker).done == 0
     assert 0.7 < time.monotonic() - begin < 2.5
     assert len(queue.waiting()) == 1
+
+
+class Broken(MemoryQueue):
+    """A queue whose adapter has a bug, or that loses each lease."""
+
+    def __init__(self, bug: str = "") -> None:
+        super().__init__()
+        self._bug = bug
+
+    def ack(self, lease: Lease) -> bool:
+        if self._bug == "ack":
+            raise AttributeError("a bug")
+        super().ack(lease)
+        return False
+
+    def fetch(self, wait: float, stop: Stop) -> Leased | None:
+        if self._bug == "fetch":
+            raise AttributeError("a bug")
+        return super().fetch(wait, stop)
+
+    def claim(self, epoch: str) -> int | None:
+        if self._bug == "claim":
+            raise AttributeError("a bug")
+        return super().claim(epoch)
+
+
+def test_an_ack_that_comes_after_the_lease_was_lost_is_counted() -> None:
+    worker, _ = collector()
+    queue = Broken()
+    queue.push(1)
+    ended = queue.drain_now(worker)
+    assert (ended.done, ended.late_acks) == (0, 1)
+    assert queue.reports[-1].late_acks == 1
+
+
+@pytest.mark.parametrize("bug", ["ack", "fetch", "claim"])
+def test_what_nobody_foresaw_ends_the_worker_aloud(bug: str) -> None:
+    worker, _ = collector()
+    queue = Broken(bug)
+    queue.push(1)
+    with pytest.raises(AttributeError, match="a bug"):
+        queue.drain_now(worker)
+
+
+def test_a_worker_can_be_run_again() -> None:
+    worker, got = collector()
+    worker.stop()
+    assert queue_of(1).drain_now(worker).claim is None
+    assert queue_of(2).drain_now(worker).claim == 1
+    assert got == [2]
 
 
 def test_a_worker_has_one_task_function() -> None:

@@ -8,13 +8,16 @@ from typing import Callable
 
 from qscaler.errors import GivenBack
 
+#: What is told of an error that nobody foresaw.
+OnError = Callable[[BaseException], None]
+
 
 class Background:
     """A thread that does one thing after the other."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_error: OnError) -> None:
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        start_thread(name, self._run)
+        start_thread(name, self._run, on_error)
 
     def do(self, work: Callable[[], None]) -> None:
         """Does this after what it was given before."""
@@ -41,6 +44,14 @@ def _end_of_thread() -> None:
     """Marks the end of a thread's work."""
 
 
-def start_thread(name: str, work: Callable[[], None]) -> None:
+def start_thread(name: str, work: Callable[[], None], on_error: OnError) -> None:
     """Does something beside the loop, once."""
-    threading.Thread(target=work, name=f"qscaler-{name}", daemon=True).start()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            # Whoever waits for this thread must learn of it.
+            on_error(error)
+
+    threading.Thread(target=run, name=f"qscaler-{name}", daemon=True).start()

@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Callable
 
-from qscaler.errors import Leaving, SettingsError
+from qscaler.errors import Leaving
 from qscaler.lifecycle import FetchEnded, FetchStarted, TaskEnded
 from qscaler.loop import Loop
 from qscaler.queue import ControlPath, connect
@@ -163,7 +163,7 @@ class Lifecycle:
         self._loop = GuardLoop(self._settings, path)
         self._signals = Signals(self._loop.tell)
         self._thread = threading.Thread(target=self._run, name="qscaler-lifecycle", daemon=True)
-        self._refused: SettingsError | None = None
+        self._broken: BaseException | None = None
         self._permit: ContextVar[_Permit] = ContextVar("qscaler_permit")
 
     def __enter__(self) -> Lifecycle:
@@ -186,8 +186,8 @@ class Lifecycle:
     def _run(self) -> None:
         try:
             self._loop.run()
-        except SettingsError as error:
-            self._refused = error
+        except BaseException as error:
+            self._broken = error
 
     def should_leave(self) -> bool:
         """Whether to fetch no more, finish what is held, and leave the `with` block.
@@ -197,8 +197,8 @@ class Lifecycle:
         """
         self._end_fetch(task=False)
         may_fetch = self._loop.seek()
-        if self._refused is not None:
-            raise self._refused
+        if self._broken is not None:
+            raise self._broken
         if may_fetch:
             self._permit.set(_Permit())
         return not may_fetch

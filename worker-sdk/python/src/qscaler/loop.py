@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Callable, TypeVar
 
 from qscaler.background import Background, start_thread
-from qscaler.errors import QueueError, SettingsError
+from qscaler.errors import QueueError
 from qscaler.lifecycle import Action, Answered, Claimed, HookEnded, Input, Machine, Reported, Told
 from qscaler.queue import ControlPath
 from qscaler.readiness import Readiness
@@ -71,10 +71,10 @@ class Loop(ABC):
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._readiness = Readiness(settings.ready_file, settings.ready_port)
         self._deadline = Deadline(settings.grace)
-        self._reporter = Background("report")
+        self._reporter = Background("report", self._break)
         self._over = threading.Event()
         self._is_open = False
-        self._refused: SettingsError | None = None
+        self._broken: BaseException | None = None
         self._epoch: str | None = None
         self._report_due = True
         self._reporting = False
@@ -89,13 +89,16 @@ class Loop(ABC):
         self._events.put(self._told)
 
     def run(self) -> Ended:
-        """Returns when the worker's life has ended."""
+        """Returns when the worker's life has ended.
+
+        Raises what nobody foresaw: then others take what it held, when its leases end.
+        """
         self._thread = threading.get_ident()
         self._readiness.open()
         try:
             with Signals(self.tell):
                 log.info("started")
-                start_thread("open", self._open)
+                start_thread("open", self._open, self._break)
                 while not self._over.is_set():
                     self._turn()
         finally:
@@ -105,17 +108,18 @@ class Loop(ABC):
             if self._is_open:
                 self._say_goodbye()
             self._path.close()
-        if self._refused is not None:
-            raise self._refused
+        if self._broken is not None:
+            raise self._broken
         return self._tally.ended(self._life.claim)
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = error
+        self._events.put(self._over.set)
 
     def _open(self) -> None:
         """Connects, however long that takes: a queue that is away makes nobody leave."""
         try:
             until_answered(self._path.open, self._over)
-        except SettingsError as error:
-            self._refused = error
-            self._events.put(self._over.set)
         except QueueError:
             log.info("ended before the queue system answered")
         else:
@@ -169,6 +173,7 @@ class Loop(ABC):
 
     def _told(self) -> None:
         self._deadline.begin()
+        log.info("told to end")
         if self._is_parked:
             self._over.set()
         self._step(Told())
@@ -197,7 +202,7 @@ class Loop(ABC):
         elif action is Action.GIVE_BACK:
             self._give_back()
         elif action is Action.RUN_HOOK:
-            start_thread("hook", self._hook_and_say)
+            start_thread("hook", self._hook_and_say, self._break)
         elif self._settings.park and not self._life.was_told():
             self._is_parked = True
             log.info("drained; waiting to be ended")
@@ -231,7 +236,7 @@ class Loop(ABC):
                     return
             self._events.put(partial(self._step, Claimed(offer)))
 
-        start_thread("claim", claim)
+        start_thread("claim", claim, self._break)
 
     def _can_report(self) -> bool:
         is_known = self._settings.identity is not None and self._is_open

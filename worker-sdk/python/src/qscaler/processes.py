@@ -28,7 +28,6 @@ class ProcessSlot(Slot):
     """
 
     def __init__(self, function: Function, payload: str, allow_pickle: bool) -> None:
-        super().__init__()
         self._start = (function, payload, allow_pickle)
         self._lock = threading.Lock()
         self._child: tuple[Any, Connection] | None = None

@@ -6,6 +6,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from qscaler.errors import SettingsError
+
 
 class Readiness:
     """A file that exists, or `GET /readyz` that answers 200, while the worker takes tasks."""
@@ -53,7 +55,10 @@ def _serve(port: int, is_ready: object) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
             """Probes are not worth a line."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
+    try:
+        server = ThreadingHTTPServer(("", port), Handler)
+    except OSError as error:
+        raise SettingsError(f"QSCALER_READY_PORT {port}: {error}: type another port") from error
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.1,), name="qscaler-readyz", daemon=True).start()
     return server

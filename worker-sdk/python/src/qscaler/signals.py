@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Callable
 
+#: Signals that tell a worker to end.
+HEARD = (signal.SIGTERM, signal.SIGINT)
 #: What a worker still holds is given back this many seconds before its grace period ends, or a quarter of
 #: the period where that is shorter.
 MARGIN_MAX = 5.0
 
 
 class Signals:
-    """Calls back at each signal; in a `with` block of the main thread, else never."""
+    """Calls back at each signal; in a `with` block of the main thread, else never.
+
+    Python's own handlers run when the main thread next can, once for however many came before: then a
+    second signal would be lost while code without instructions of Python keeps the lock. So each is
+    counted when it comes, by a byte in a socket, and heard in a thread of its own.
+    """
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self._callback = callback
         self._before: dict[int, Any] = {}
+        self._fd_before = -1
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._handle)
+            reader, writer = self._sockets = socket.socketpair()
+            writer.setblocking(False)
+            self._fd_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            for number in HEARD:
+                self._before[number] = signal.signal(number, _hear)
+            threading.Thread(target=self._listen, args=(reader,), name="qscaler-signals", daemon=True).start()
         return self
 
     def __exit__(
@@ -32,11 +48,27 @@ class Signals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._sockets is None:
+            return
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        signal.set_wakeup_fd(self._fd_before)
+        self._sockets[1].close()
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self._callback()
+    def _listen(self, reader: socket.socket) -> None:
+        with reader:
+            while numbers := reader.recv(64):
+                for number in numbers:
+                    if number in HEARD:
+                        self._callback()
+                if self._fd_before != -1:
+                    # Whoever listened before goes on listening, an event loop for example.
+                    with suppress(OSError):
+                        os.write(self._fd_before, numbers)
+
+
+def _hear(_number: int, _frame: FrameType | None) -> None:
+    """The byte in the socket has said it."""
 
 
 class Deadline:

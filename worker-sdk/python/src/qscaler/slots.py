@@ -53,8 +53,8 @@ def perform(function: Function, read: Reader, task: Task) -> Result:
 class Slot(ABC):
     """Fetches a task and works on it, in a thread of its own."""
 
-    def __init__(self) -> None:
-        self.thread = Background("slot")
+    #: Whoever makes the slot gives it one.
+    thread: Background
 
     @abstractmethod
     def perform(self, task: Task) -> Result:
@@ -73,7 +73,6 @@ class ThreadSlot(Slot):
     """Runs functions in the slot's own thread."""
 
     def __init__(self, function: Function, read: Reader) -> None:
-        super().__init__()
         self._function = function
         self._read = read
 
@@ -106,7 +105,6 @@ class AsyncSlot(Slot):
     """Runs coroutines on the worker's event loop."""
 
     def __init__(self, function: Function, read: Reader, loop: EventLoop) -> None:
-        super().__init__()
         self._function = function
         self._read = read
         self._loop = loop

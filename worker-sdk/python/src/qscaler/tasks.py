@@ -95,7 +95,7 @@ class TaskLoop(Loop):
         self._slots: list[Slot] = []
         self._free: list[Slot] = []
         self._held: dict[str, Held] = {}
-        self._keeper = Background("leases")
+        self._keeper = Background("leases", self._break)
         self._stop = Stop()
         self._is_fetching = False
         self._fetch_pause = 0.0
@@ -119,8 +119,10 @@ class TaskLoop(Loop):
         if self._stop.is_set():
             self._stop = Stop()
         if not self._free:
-            self._free.append(self._new_slot())
-            self._slots.append(self._free[-1])
+            fresh = self._new_slot()
+            fresh.thread = Background("slot", self._break)
+            self._slots.append(fresh)
+            self._free.append(fresh)
         slot = self._free.pop()
         slot.thread.do(partial(self._fetch, slot, self._stop, self._fetch_pause))
 
@@ -203,7 +205,7 @@ class TaskLoop(Loop):
     def _give_back(self) -> None:
         for held in self._held.values():
             if held.decide():
-                start_thread("give-back", partial(self._give_one_back, held))
+                start_thread("give-back", partial(self._give_one_back, held), self._break)
 
     def _give_one_back(self, held: Held) -> None:
         took = time.monotonic() - held.begin

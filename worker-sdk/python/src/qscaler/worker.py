@@ -98,6 +98,8 @@ class Worker:
         try:
             return loop.run()
         finally:
+            with self._lock:
+                self._loop, self._times_told = None, 0
             loop.close()
 
     def stop(self) -> None:
