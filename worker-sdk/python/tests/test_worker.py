@@ -236,6 +236,32 @@ def test_who_is_told_twice_gives_its_task_back_once_whatever_the_task_catches() 
     assert not stubborn.went_on.is_set()
 
 
+def test_a_task_that_swallows_even_its_end_is_given_back_once_all_the_same() -> None:
+    worker, began, returned = Worker(), threading.Event(), threading.Event()
+
+    @worker.task
+    def work(_task: Any) -> None:
+        began.set()
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            returned.set()
+
+    queue = queue_of("task")
+
+    def tell() -> None:
+        assert began.wait(10)
+        worker.stop()
+        worker.stop()
+
+    threading.Thread(target=tell).start()
+    ended = queue.drain_now(worker)
+    assert returned.wait(5)
+    assert (ended.done, ended.failed, ended.late_acks) == (0, 0, 0)
+    assert (queue.done, len(queue.waiting())) == ([], 1)
+
+
 def test_a_coroutine_that_is_given_back_is_cancelled() -> None:
     worker, events = Worker(), []
 
