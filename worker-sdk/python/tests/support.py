@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
@@ -233,45 +234,45 @@ class SqliteSystem(System):
         return bool(self._database.run("release", values))
 
 
-class WorkerProcess:
-    """A worker that runs, as somebody's own process; `program.py` keeps a diary."""
+class WorkerProcess(ABC):
+    """A worker that runs, as a process; `program.py` keeps a diary."""
 
-    def __init__(
-        self, folder: Path, environment: dict[str, str], program: Path = HERE / "program.py"
-    ) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], program: Path) -> None:
         self.diary = folder / f"{next(_numbers)}.diary"
         self.log = self.diary.with_suffix(".log")
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(program)],
-                env={**_clean_environment(), "DIARY": str(self.diary), **environment},
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._start(folder, {**_clean_environment(), "DIARY": str(self.diary), **environment}, program)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    @abstractmethod
+    def _start(self, folder: Path, environment: dict[str, str], program: Path) -> None: ...
+
+    #: Its process id.
+    pid: int
+
+    @abstractmethod
+    def exit_code(self) -> int | None:
+        """None while it runs."""
 
     def signal(self, number: int) -> None:
-        self._process.send_signal(number)
+        """Nothing when it has just ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Ends it as the kernel does when memory is short."""
-        self._process.kill()
-        self._process.wait()
+        if self.is_running():
+            self.signal(signal.SIGKILL)
+        self.wait()
 
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        return self.exit_code() is None
 
     def wait(self, seconds: float = 60.0) -> int:
         """Its exit code."""
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it still runs after {seconds} s:\n{self.log.read_text()}") from None
+        end = time.monotonic() + seconds
+        while (code := self.exit_code()) is None:
+            assert time.monotonic() < end, f"it still runs after {seconds} s:\n{self.log.read_text()}"
+            time.sleep(0.01)
+        return code
 
     def wait_until(self, word: str) -> None:
         """Waits for a line of the log: `started`, and signals end it in order, or `connected`."""
@@ -295,9 +296,65 @@ class WorkerProcess:
         if self.is_running():
             self.signal(signal.SIGTERM)
             self.signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(5.0)
+            with suppress(AssertionError):
+                self.wait(5.0)
         self.kill()
+
+
+class Started(WorkerProcess):
+    """Started from nothing, as users do."""
+
+    def _start(self, folder: Path, environment: dict[str, str], program: Path) -> None:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(program)],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.pid = self._process.pid
+
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+
+class Hatched(WorkerProcess):
+    """Forked by a nest."""
+
+    def _start(self, folder: Path, environment: dict[str, str], program: Path) -> None:
+        self._exit = self.diary.with_suffix(".exit")
+        self.log.touch()
+        worker = {"program": str(program), "environment": environment, "folder": str(folder)}
+        self.pid = _nest().hatch({**worker, "log": str(self.log), "exit": str(self._exit)})
+
+    def exit_code(self) -> int | None:
+        if Path(f"/proc/{self.pid}").exists():
+            return None
+        return int(self._exit.read_text()) if self._exit.exists() else -signal.SIGKILL
+
+
+class Nest:
+    """The process of `nest.py`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "nest.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def hatch(self, worker: dict[str, Any]) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(worker) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@cache
+def _nest() -> Nest:
+    """Ends with the tests, when its input does."""
+    return Nest()
 
 
 _numbers = iter(range(1_000_000))
@@ -328,13 +385,17 @@ class Fleet:
 
     def start_program(self, program: Path, environment: dict[str, str]) -> WorkerProcess:
         """The same of another program."""
-        worker = WorkerProcess(self._folder, {**self._environment, **environment}, program)
+        return self._add(Started(self._folder, {**self._environment, **environment}, program))
+
+    def _add(self, worker: WorkerProcess) -> WorkerProcess:
         self.workers.append(worker)
         return worker
 
     def start_counted(self, workload: str, worker: str, **environment: str) -> WorkerProcess:
         """One that the engine would count."""
-        return self.start(QSCALER_WORKLOAD=workload, QSCALER_WORKER=worker, **environment)
+        named = {"QSCALER_WORKLOAD": workload, "QSCALER_WORKER": worker}
+        everything = {**self._environment, **named, **environment}
+        return self._add(Hatched(self._folder, everything, HERE / "program.py"))
 
     def lines(self, kind: str) -> list[str]:
         return [line for worker in self.workers for line in worker.lines(kind)]

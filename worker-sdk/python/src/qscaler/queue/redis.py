@@ -88,6 +88,8 @@ class Server:
         for name in ("username", "password"):
             if getattr(self._settings, name):
                 options[name] = getattr(self._settings, name)
+        if self._settings.url.startswith("rediss:"):
+            options["ssl_check_hostname"] = True
         if self._settings.ca_file:
             if not self._settings.url.startswith("rediss:"):
                 raise SettingsError("a file of certificates is set, but the URL has no TLS: type rediss://")
