@@ -176,6 +176,13 @@ def test_slots_may_be_processes_whose_failures_are_told() -> None:
     assert queue.dead == [Dead(13, "ValueError: unlucky", 2)]
 
 
+def test_a_function_that_no_other_process_finds_is_refused_with_the_reason() -> None:
+    worker, got = collector(processes=True)
+    with pytest.raises(SettingsError, match="must stand at the top of its module"):
+        queue_of(1).drain_now(worker)
+    assert got == []
+
+
 def test_a_process_that_dies_fails_its_task_and_the_next_gets_another() -> None:
     worker = Worker(processes=True, attempts_max=2)
     worker.task(die)

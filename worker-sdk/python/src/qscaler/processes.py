@@ -6,13 +6,15 @@ import asyncio
 import inspect
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from qscaler.errors import GivenBack
+from qscaler.errors import GivenBack, SettingsError
 from qscaler.payload import reader
 from qscaler.slots import Function, Slot, perform
 from qscaler.task import Result, Task
@@ -78,6 +80,16 @@ class ProcessSlot(Slot):
             if child[0].exitcode is None:
                 child[0].kill()
                 child[0].join()
+
+
+def require_importable(function: Function) -> None:
+    """Raises `SettingsError` when another process could not find the function by its name."""
+    try:
+        ForkingPickler.dumps(function)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise SettingsError(
+            f"with processes the task function must stand at the top of its module: {error}"
+        ) from None
 
 
 def _work(pipe: Connection, function: Function, payload: str, allow_pickle: bool) -> None:

@@ -16,7 +16,7 @@ from qscaler.errors import GivenBack, QueueError
 from qscaler.lifecycle import FetchEnded, FetchStarted, TaskEnded
 from qscaler.loop import RETRY_FIRST, RETRY_MAX, Loop, until_answered
 from qscaler.payload import reader
-from qscaler.processes import ProcessSlot
+from qscaler.processes import ProcessSlot, require_importable
 from qscaler.queue import Queue, Stop
 from qscaler.settings import Settings
 from qscaler.slots import AsyncSlot, EventLoop, Function, Slot, ThreadSlot, run_hook
@@ -89,6 +89,8 @@ class TaskLoop(Loop):
         super().__init__(settings, queue)
         self._queue = queue
         self._program = program
+        if settings.processes:
+            require_importable(program.function)
         self._is_async = inspect.iscoroutinefunction(program.function) and not settings.processes
         self._event_loop = EventLoop() if self._is_async else None
         self._read = reader(settings.payload, settings.allow_pickle)

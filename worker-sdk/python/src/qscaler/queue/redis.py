@@ -68,6 +68,15 @@ def _execute(client: redis.Redis, *command: Any) -> Any:
     return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
+def run_on(client: redis.Redis, script: Script, keys: list[str], *arguments: Any) -> Any:
+    """Runs a script on this connection, by its digest where the server knows it."""
+    with _named_errors():
+        try:
+            return _execute(client, "EVALSHA", script.digest, len(keys), *keys, *arguments)
+        except redis.exceptions.NoScriptError:
+            return _execute(client, "EVAL", script.text, len(keys), *keys, *arguments)
+
+
 class Server:
     """A server that runs the protocol's scripts. Its connections come back by themselves."""
 
@@ -122,11 +131,7 @@ class Server:
 
     def run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
         """Runs a script."""
-        with _named_errors():
-            try:
-                return _execute(self._shared, "EVALSHA", script.digest, len(keys), *keys, *arguments)
-            except redis.exceptions.NoScriptError:
-                return _execute(self._shared, "EVAL", script.text, len(keys), *keys, *arguments)
+        return run_on(self._shared, script, keys, *arguments)
 
     def waiting_client(self) -> redis.Redis:
         """A connection of its own, for commands that wait."""
@@ -168,14 +173,12 @@ class RedisQueue(Queue):
         if stop.is_set():
             return None
         self._hold_before_fetch()
-        if self._answer_lost:
-            leased = self._recover()
-            if leased is not None:
-                return leased
         try:
-            return self._next(wait, stop)
+            leased = self._recover() if self._answer_lost else None
+            return leased or self._next(wait, stop)
         except QueueError:
             self._answer_lost = True
+            self._disconnect()
             raise
 
     def _hold_before_fetch(self) -> None:
@@ -210,21 +213,17 @@ class RedisQueue(Queue):
             token = f"{self._worker}#{self._tokens}"
             self._held[token] = (keys.queue, payload)
         try:
-            failed, digest = self._server.run(ATTEMPTS, [keys.attempts], payload)
+            # On the connection that has just moved it, which nobody else uses now.
+            failed, digest = run_on(self._connect()[0], ATTEMPTS, [keys.attempts], payload)
         except QueueError:
             with self._lock:
                 self._held.pop(token)
-            self._answer_lost = True
             raise
         name = digest.decode()
         return Leased(Task(name, keys.queue, payload, int(failed) + 1), Lease(keys.queue, name, token))
 
     def _next(self, wait: float, stop: Stop) -> Leased | None:
         """Moves the next task, waiting for one at the first queue."""
-        if self._waiting is None:
-            client = self._server.waiting_client()
-            with _named_errors():
-                self._waiting = (client, int(_execute(client, "CLIENT ID")))
         if len(self._keys) > 1:
             wait = min(wait, LOOK_EVERY)
             for keys in self._keys.values():
@@ -235,9 +234,21 @@ class RedisQueue(Queue):
         moved = self._wait_at(first, wait, stop)
         return None if moved is None else self._take(first, moved)
 
+    def _connect(self) -> tuple[redis.Redis, int]:
+        if self._waiting is None:
+            client = self._server.waiting_client()
+            with _named_errors():
+                self._waiting = (client, int(_execute(client, "CLIENT ID")))
+        return self._waiting
+
+    def _disconnect(self) -> None:
+        # The next one has another number.
+        if self._waiting is not None:
+            self._waiting[0].connection_pool.disconnect()
+            self._waiting = None
+
     def _wait_at(self, keys: QueueKeys, wait: float, stop: Stop) -> Any:
-        assert self._waiting is not None, "the caller has connected"
-        client, number = self._waiting
+        client, number = self._connect()
         over = threading.Event()
 
         def unblock() -> None:
@@ -248,16 +259,11 @@ class RedisQueue(Queue):
                     self._server.ask("CLIENT UNBLOCK", number)
                 over.wait(UNBLOCK_EVERY)
 
+        # The server takes 0 for "without end".
+        move = ("BLMOVE", keys.queue, self._processing(keys), "RIGHT", "LEFT", max(wait, 0.001))
         try:
-            with _named_errors(), stop.calling(threading.Thread(target=unblock, daemon=True).start):
-                # The server takes 0 for "without end".
-                return _execute(
-                    client, "BLMOVE", keys.queue, self._processing(keys), "RIGHT", "LEFT", max(wait, 0.001)
-                )
-        except QueueError:
-            self._waiting = None
-            client.connection_pool.disconnect()
-            raise
+            with _named_errors(), stop.calling(lambda: threading.Thread(target=unblock, daemon=True).start()):
+                return _execute(client, *move)
         finally:
             over.set()
 
@@ -332,6 +338,7 @@ class RedisQueue(Queue):
 
     def close(self) -> None:
         """See `Queue`."""
+        self._disconnect()
         self._server.close()
 
 
