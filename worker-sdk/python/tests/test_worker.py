@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from support import counts, randomness
 
 from qscaler import GivenBack, SettingsError, Worker, current_task
 from qscaler.queue import Stop
@@ -267,6 +268,31 @@ def test_a_task_that_swallows_even_its_end_is_given_back_once_all_the_same() -> 
     assert returned.wait(5)
     assert (ended.done, ended.failed, ended.late_acks) == (0, 0, 0)
     assert (queue.done, len(queue.waiting())) == ([], 1)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_at_any_instant_a_task_is_either_done_or_given_back(slots: int) -> None:
+    random = randomness("instants")
+    for _ in range(counts(2000)):
+        worker = Worker(slots=slots)
+
+        @worker.task
+        def work(seconds: float) -> None:
+            # Gives the lock away often, so that an end may come between any two instructions.
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                time.sleep(0)
+
+        queue = queue_of(*(random.uniform(0, 0.004) for _ in range(slots)))
+        timers = [threading.Timer(random.uniform(0.0, 0.006), worker.stop) for _ in range(2)]
+        for timer in timers:
+            timer.start()
+        ended = queue.drain_now(worker)
+        for timer in timers:
+            timer.join()
+        assert (ended.failed, ended.late_acks, queue.dead) == (0, 0, [])
+        assert len(queue.done) == ended.done
+        assert len(queue.done) + len(queue.waiting()) == slots
 
 
 def test_a_coroutine_that_is_given_back_is_cancelled() -> None:

@@ -32,12 +32,7 @@ class Background:
             work = self._work.get()
             if work is _end_of_thread:
                 return
-            try:
-                work()
-            except GivenBack:
-                # Its task was given back: the thread may get this once more in any moment, so it is of no
-                # use any more.
-                return
+            work()
 
 
 def _end_of_thread() -> None:
@@ -50,6 +45,9 @@ def start_thread(name: str, work: Callable[[], None], on_error: OnError) -> None
     def run() -> None:
         try:
             work()
+        except GivenBack:
+            # Its task was given back. The thread may get this once more in any moment: it is of no use now.
+            return
         except BaseException as error:
             # Whoever waits for this thread must learn of it.
             on_error(error)
