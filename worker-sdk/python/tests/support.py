@@ -257,6 +257,10 @@ class WorkerProcess(ABC):
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def press_control_c(self) -> None:
+        """As a terminal does: all processes of the worker get it."""
+        os.killpg(self.pid, signal.SIGINT)
+
     def kill(self) -> None:
         """Ends it as the kernel does when memory is short."""
         if self.is_running():
@@ -310,6 +314,7 @@ class Started(WorkerProcess):
                 [sys.executable, str(program)],
                 cwd=folder,
                 env=environment,
+                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -109,6 +109,31 @@ def test_a_second_signal_counts_also_while_a_task_keeps_pythons_lock(system: Sys
         assert system.measure("work")[:3] == (1, 0, 0)
 
 
+def test_control_c_at_a_random_instant_fails_no_task_that_is_in_a_process(
+    system: System, tmp_path: Path
+) -> None:
+    random = randomness("control-c")
+    for number in range(counts(50)):
+        with Fleet(tmp_path, system, QSCALER_PROCESSES="1") as fleet:
+            worker = fleet.start()
+            worker.wait_until("connected")
+            push(system, number, seconds=0.1)
+            time.sleep(random.uniform(0, 0.5))
+            worker.press_control_c()
+            assert worker.wait() == 0
+            (left,) = worker.wait_for("gone")
+            done, failed, late = left.split()
+            assert (failed, late) == ("0", "0")
+            assert remaining(system) == 1 - int(done)
+            # What was not taken is for the next.
+            other = fleet.start()
+            other.wait_until("started")
+            until("it is done", lambda: remaining(system) == 0)
+            other.signal(signal.SIGTERM)
+            assert other.wait() == 0
+            assert fleet.lines("end") == [str(number)]
+
+
 def until_busy_or_done(worker: WorkerProcess, system: System) -> None:
     seen = len(worker.lines("start"))
     until("it begins a task", lambda: len(worker.lines("start")) > seen or not remaining(system))

@@ -10,12 +10,14 @@ import pickle
 import signal
 import threading
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from qscaler.errors import GivenBack, SettingsError
 from qscaler.payload import reader
+from qscaler.signals import HEARD
 from qscaler.slots import Function, Slot, perform
 from qscaler.task import Result, Task
 
@@ -58,7 +60,14 @@ class ProcessSlot(Slot):
     def _spawn(self) -> tuple[Any, Connection]:
         here, there = _SPAWN.Pipe()
         process = _SPAWN.Process(target=_work, args=(there, *self._start), name="qscaler-slot")
-        process.start()
+        # Deaf from its first moment: a Ctrl-C goes to every process of the terminal. Python starts its
+        # resource tracker with the first process and hears signals again afterwards, so it comes before.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
         return process, here
 
@@ -94,8 +103,9 @@ def require_importable(function: Function) -> None:
 
 def _work(pipe: Connection, function: Function, payload: str, allow_pickle: bool) -> None:
     """The life of a slot's process. The worker alone decides when it ends."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     read = reader(payload, allow_pickle)
     work = _in_loop(function) if inspect.iscoroutinefunction(function) else function
