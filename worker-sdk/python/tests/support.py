@@ -337,7 +337,9 @@ class Hatched(WorkerProcess):
     def exit_code(self) -> int | None:
         if Path(f"/proc/{self.pid}").exists():
             return None
-        return int(self._exit.read_text()) if self._exit.exists() else -signal.SIGKILL
+        # A signal after its handlers were taken down may end it before it has said how it ends.
+        code = self._exit.read_text() if self._exit.exists() else ""
+        return int(code) if code else -signal.SIGKILL
 
 
 class Nest:
