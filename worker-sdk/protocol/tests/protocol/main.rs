@@ -1,5 +1,9 @@
 //! What both sides of the protocol rely on.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod conformance;
+
 use std::collections::BTreeMap;
 
 use qscaler_protocol::lifecycle::{Action, Input, Lifecycle};

@@ -1,0 +1,246 @@
+"""The loop of a worker that takes tasks: fetches, slots, leases."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Callable
+
+from qscaler.background import Background, start_thread
+from qscaler.errors import GivenBack, QueueError
+from qscaler.lifecycle import FetchEnded, FetchStarted, TaskEnded
+from qscaler.loop import RETRY_FIRST, RETRY_MAX, Loop, until_answered
+from qscaler.payload import reader
+from qscaler.processes import ProcessSlot, require_importable
+from qscaler.queue import Queue, Stop
+from qscaler.settings import Settings
+from qscaler.slots import AsyncSlot, EventLoop, Function, Slot, ThreadSlot, run_hook
+from qscaler.task import Lease, Leased, Result
+
+log = logging.getLogger("qscaler")
+
+#: A task that failed waits this many seconds, doubled for each attempt, up to the second figure.
+FAILED_FIRST, FAILED_MAX = 1.0, 60.0
+#: A task that is given back has this many seconds to stop before it is another worker's.
+STOP_MAX = 0.1
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the user wrote."""
+
+    function: Function
+    hook: Callable[[], Any] | None = None
+
+
+class Outcome(Enum):
+    """What became of a task."""
+
+    DONE = 1
+    FAILED = 2
+    GIVEN_BACK = 3
+    #: The lease was lost before the queue system knew.
+    LATE = 4
+
+
+class Held:
+    """A task that the worker holds. Its end is decided once: by its result, or by giving it back."""
+
+    def __init__(self, leased: Leased, slot: Slot) -> None:
+        self.leased = leased
+        self.slot = slot
+        self.begin = time.monotonic()
+        #: Its slot's thread has let go of it.
+        self.stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._is_decided = False
+        self._thread: int | None = None
+
+    def enter(self) -> bool:
+        """Called in the slot's thread before the work. False: it was given back already."""
+        with self._lock:
+            self._thread = threading.get_ident()
+            return not self._is_decided
+
+    def decide(self) -> bool:
+        """Whether the caller decides; true once."""
+        with self._lock:
+            decides, self._is_decided = not self._is_decided, True
+            return decides
+
+    def abandon(self) -> None:
+        """Ends the work, which was given back. Waits a moment for it to stop."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            self.slot.interrupt(thread)
+            self.stopped.wait(STOP_MAX)
+
+
+class TaskLoop(Loop):
+    """A worker that takes tasks and hands each to the user's function."""
+
+    def __init__(self, settings: Settings, queue: Queue, program: Program) -> None:
+        super().__init__(settings, queue)
+        self._queue = queue
+        self._program = program
+        if settings.processes:
+            require_importable(program.function)
+        self._is_async = inspect.iscoroutinefunction(program.function) and not settings.processes
+        self._event_loop = EventLoop() if self._is_async else None
+        self._read = reader(settings.payload, settings.allow_pickle)
+        self._slots: list[Slot] = []
+        self._free: list[Slot] = []
+        self._held: dict[str, Held] = {}
+        self._keeper = Background("leases", self._break)
+        self._stop = Stop()
+        self._is_fetching = False
+        self._fetch_pause = 0.0
+        self._keep_at = 0.0
+
+    def close(self) -> None:
+        """Lets go of threads and processes. Those with abandoned work end with the process."""
+        for slot in self._slots:
+            slot.close()
+        self._keeper.end()
+        if self._event_loop is not None:
+            self._event_loop.close()
+
+    def _work(self) -> None:
+        # One fetch at a time: with several slots the next begins when this one has brought a task. A slot
+        # fetches for itself, so that from task to task no other thread has to wake up.
+        if self._is_fetching or not self._life.may_fetch():
+            return
+        self._step(FetchStarted())
+        self._is_fetching = True
+        if self._stop.is_set():
+            self._stop = Stop()
+        if not self._free:
+            fresh = self._new_slot()
+            fresh.thread = Background("slot", self._break)
+            self._slots.append(fresh)
+            self._free.append(fresh)
+        slot = self._free.pop()
+        slot.thread.do(partial(self._fetch, slot, self._stop, self._fetch_pause))
+
+    def _fetch(self, slot: Slot, stop: Stop, pause: float) -> None:
+        if pause > 0:
+            stop.wait(pause)
+        try:
+            leased = self._queue.fetch(self._settings.fetch_wait_max(), stop)
+        except QueueError as error:
+            log.warning("cannot fetch; trying again: %s", error)
+            self._handle(partial(self._fetched_nothing, slot, min(max(pause * 2, RETRY_FIRST), RETRY_MAX)))
+            return
+        if leased is None:
+            self._handle(partial(self._fetched_nothing, slot, 0.0))
+            return
+        held = Held(leased, slot)
+        self._handle(partial(self._fetched, held))
+        self._perform(held)
+
+    def _fetched(self, held: Held) -> None:
+        self._is_fetching, self._fetch_pause = False, 0.0
+        self._held[held.leased.lease.token] = held
+        self._step(FetchEnded(True))
+
+    def _fetched_nothing(self, slot: Slot, pause: float) -> None:
+        self._is_fetching, self._fetch_pause = False, pause
+        self._free.append(slot)
+        self._step(FetchEnded(False))
+
+    def _new_slot(self) -> Slot:
+        if self._settings.processes:
+            return ProcessSlot(self._program.function, self._settings.payload, self._settings.allow_pickle)
+        if self._event_loop is not None:
+            return AsyncSlot(self._program.function, self._read, self._event_loop)
+        return ThreadSlot(self._program.function, self._read)
+
+    def _perform(self, held: Held) -> None:
+        try:
+            if not held.enter():
+                raise GivenBack
+            result = held.slot.perform(held.leased.task)
+            if not held.decide():
+                raise GivenBack
+        finally:
+            held.stopped.set()
+        took = time.monotonic() - held.begin
+        try:
+            kept = self._settle(held.leased, result)
+        except QueueError:
+            return
+        outcome = Outcome.LATE if not kept else Outcome.DONE if result.error is None else Outcome.FAILED
+        self._handle(partial(self._worked, held, took, outcome))
+
+    def _settle(self, leased: Leased, result: Result) -> bool:
+        """Tells the queue system how a task ended, until it answers. False: the lease was lost before."""
+        lease, attempt = leased.lease, leased.task.attempt
+        if result.error is None:
+            return until_answered(partial(self._queue.ack, lease), self._over)
+        if result.final or attempt >= self._settings.attempts_max:
+            log.error("task %s is put aside as dead after attempt %d: %s", lease.task, attempt, result.error)
+            return until_answered(partial(self._queue.bury, lease, result.error), self._over)
+        delay = min(FAILED_FIRST * 2 ** (attempt - 1), FAILED_MAX)
+        return until_answered(partial(self._queue.give_back, lease, delay, True), self._over)
+
+    def _worked(self, held: Held, took: float, outcome: Outcome) -> None:
+        self._free.append(held.slot)
+        self._finished(held, took, outcome)
+
+    def _finished(self, held: Held, took: float, outcome: Outcome) -> None:
+        del self._held[held.leased.lease.token]
+        self._tally.add_task(took)
+        self._tally.done += outcome is Outcome.DONE
+        self._tally.failed += outcome is Outcome.FAILED
+        self._tally.late_acks += outcome is Outcome.LATE
+        self._step(TaskEnded())
+
+    def _stop_fetching(self) -> None:
+        self._stop.set()
+
+    def _give_back(self) -> None:
+        for held in self._held.values():
+            if held.decide():
+                start_thread("give-back", partial(self._give_one_back, held), self._break)
+
+    def _give_one_back(self, held: Held) -> None:
+        took = time.monotonic() - held.begin
+        held.abandon()
+        try:
+            kept = until_answered(partial(self._queue.give_back, held.leased.lease, 0.0, False), self._over)
+        except QueueError:
+            return
+        if not kept:
+            log.warning("the lease of task %s was lost before it was given back", held.leased.lease.task)
+        self._events.put(partial(self._finished, held, took, Outcome.GIVEN_BACK if kept else Outcome.LATE))
+
+    def _hook(self) -> None:
+        if self._program.hook is not None:
+            run_hook(self._program.hook, self._event_loop)
+
+    def _moments(self) -> list[float]:
+        return [self._keep_at] if self._is_open else []
+
+    def _tick(self, now: float) -> None:
+        super()._tick(now)
+        if now >= self._keep_at and self._is_open:
+            self._keep_at = now + self._settings.lease / 3
+            self._keeper.do(partial(self._keep_leases, [it.leased.lease for it in self._held.values()]))
+
+    def _keep_leases(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            try:
+                if not self._queue.renew(lease):
+                    log.warning("the lease of task %s was lost; it may run twice", lease.task)
+            except QueueError as error:
+                log.warning("cannot renew a lease; trying again: %s", error)
+        try:
+            self._queue.reap()
+        except QueueError as error:
+            log.debug("cannot look for lost leases: %s", error)

@@ -1,0 +1,243 @@
+"""Queue systems: tasks go their ways, offers go to one worker, nothing is lost by a lost answer."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import EPOCH, RedisServer, RedisSystem, System, free_port, until
+
+from qscaler import QueueError, SettingsError
+from qscaler.protocol import Identity
+from qscaler.queue import Queue, Stop, connect
+from qscaler.queue.redis import RedisQueue
+from qscaler.report import Answer, Opening, Report, State
+from qscaler.settings import Settings
+
+SOON = 0.2
+
+
+def open_queue(url: str, name: str, *queues: str, **settings: str) -> Queue:
+    """A worker's connection."""
+    base = Settings(url=url, queues=queues or ("high", "low"), lease=1.5, identity=Identity("w", name))
+    queue = connect(replace(base, **settings))  # type: ignore[arg-type]
+    queue.open()
+    return queue
+
+
+def report(worker: str, state: State = State.IDLE) -> Report:
+    return Report(worker, "boot", state, 5, 1, 0, 3, 0, 0, 1200)
+
+
+def test_tasks_go_their_ways(system: System) -> None:
+    stop = Stop()
+    one, other = open_queue(system.url, "one"), open_queue(system.url, "other")
+    assert system.measure("high") == (0, 0, 0, 0)
+    assert one.fetch(SOON, stop) is None
+    system.push("low", b"later")
+    system.push("high", b"first")
+    system.push("high", b"second")
+    assert system.measure("high") == (2, 0, 0, 0)
+
+    first = one.fetch(SOON, stop)
+    assert first is not None
+    assert (first.task.queue, first.task.payload, first.task.attempt) == ("high", b"first", 1)
+    assert system.measure("high") == (1, 1, 0, 0)
+    assert one.ack(first.lease)
+    assert not one.ack(first.lease), "a second ack finds nothing"
+    assert system.measure("high") == (1, 0, 0, 1)
+
+    # Given back without blame, then with: the attempt counts once.
+    for does_count in (False, True):
+        second = other.fetch(SOON, stop)
+        assert second is not None
+        assert (second.task.payload, second.task.attempt) == (b"second", 1)
+        assert other.give_back(second.lease, 0.0, does_count)
+    second = other.fetch(SOON, stop)
+    assert second is not None
+    assert second.task.attempt == 2
+    assert other.give_back(second.lease, 0.6, True)
+    assert system.measure("high")[2] == 1, "it waits for its moment"
+    low = one.fetch(SOON, stop)
+    assert low is not None
+    assert low.task.queue == "low"
+    assert one.ack(low.lease)
+
+
+def test_a_task_whose_holder_gives_no_sign_of_life_goes_to_another(system: System) -> None:
+    stop = Stop()
+    one, other = open_queue(system.url, "one"), open_queue(system.url, "other")
+    system.push("high", b"second")
+    lost = one.fetch(SOON, stop)
+    assert lost is not None
+    assert other.reap() == 0, "not before its lease is over"
+    time.sleep(1.8)
+    assert other.reap() == 1
+    found = other.fetch(SOON, stop)
+    assert found is not None
+    assert (found.task.payload, found.task.attempt) == (b"second", 2)
+    assert not one.ack(lost.lease), "who lost the lease cannot acknowledge"
+    assert other.renew(found.lease)
+    assert other.bury(found.lease, "it is poison")
+    assert system.measure("high") == (0, 0, 0, 1)
+    assert system.dead("high") == [(b"second", "it is poison")]
+    other.leave()
+
+
+def test_a_task_that_waits_for_its_moment_comes_after_it(system: System) -> None:
+    one = open_queue(system.url, "one")
+    system.push("high", b"task")
+    task = one.fetch(SOON, Stop())
+    assert task is not None
+    assert one.give_back(task.lease, 0.5, True)
+    assert one.fetch(SOON, Stop()) is None
+    time.sleep(0.5)
+    one.reap()
+    task = one.fetch(SOON, Stop())
+    assert task is not None
+    assert task.task.attempt == 2
+
+
+def test_a_fetch_that_is_stopped_ends_at_once_and_takes_nothing(system: System) -> None:
+    for queues in (("high",), ("high", "low")):
+        queue = open_queue(system.url, "one", *queues)
+        stop = Stop()
+        stop.set()
+        assert queue.fetch(60.0, stop) is None
+        stop = Stop()
+        begin = time.monotonic()
+        threading.Timer(0.1, stop.set).start()
+        assert queue.fetch(60.0, stop) is None
+        assert time.monotonic() - begin < 2.0
+        system.push("high", b"task")
+        task = queue.fetch(SOON, Stop())
+        assert task is not None, "and the next fetch works"
+        assert queue.ack(task.lease)
+
+
+def test_an_offer_goes_to_one_worker_and_a_named_one_to_nobody_else(system: System) -> None:
+    one, other = open_queue(system.url, "one"), open_queue(system.url, "other")
+    assert one.report(report("one")) == Answer()
+    assert one.claim(EPOCH) is None
+    system.adopt("w")
+    system.project("w", [2, 3])
+    system.project("w", [9], named="one")
+    assert one.report(report("one")) == Answer(EPOCH, Opening.NAMED)
+    assert other.report(report("other")) == Answer(EPOCH, Opening.ANY)
+    assert one.claim("another epoch") is None
+    assert (one.claim(EPOCH), one.claim(EPOCH)) == (9, 9), "asking again returns the claim"
+    assert other.claim(EPOCH) == 2
+    assert other.report(report("other")) == Answer(EPOCH, Opening.ANY, claim=2)
+    assert system.claims("w") == {9: "one", 2: "other"}
+
+
+def test_a_drained_report_can_be_released_and_the_worker_learns_of_it(system: System) -> None:
+    one = open_queue(system.url, "one")
+    one.report(report("one"))
+    assert not system.release("w", "one", "boot"), "it did not say that it is drained"
+    one.report(report("one", State.DRAINED))
+    assert not system.release("w", "one", "another boot")
+    assert system.release("w", "one", "boot")
+    assert one.report(report("one", State.STARTING)).released
+
+
+def test_a_worker_takes_up_a_task_whose_answer_was_lost(redis_server: RedisServer) -> None:
+    system = RedisSystem(redis_server.url)
+    queue = open_queue(system.url, "one", "q")
+    assert queue.fetch(0.1, Stop()) is None
+    # As if the server had moved the task and the connection had broken before it could say so.
+    system.push("q", b"task")
+    system.client.lmove("q", "qscaler:{q}:processing:one", "RIGHT", "LEFT")
+    for client in system.client.client_list():
+        if client["name"] == "qscaler":
+            system.client.client_kill_filter(_id=client["id"])
+
+    def fetch() -> bytes | None:
+        try:
+            leased = queue.fetch(0.1, Stop())
+        except QueueError:
+            return None
+        if leased is None:
+            return None
+        assert queue.ack(leased.lease)
+        return leased.task.payload
+
+    assert until("the task is taken up", fetch) == b"task"
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
+def test_a_server_that_may_drop_keys_is_refused_with_what_to_type(tmp_path: Path, policy: str) -> None:
+    with (
+        RedisServer(tmp_path / "redis", "--maxmemory", "100mb", "--maxmemory-policy", policy) as server,
+        pytest.raises(SettingsError, match="set maxmemory-policy noeviction"),
+    ):
+        open_queue(server.url, "one")
+
+
+def test_a_user_with_few_rights_and_a_database_number_suffice(redis_server: RedisServer) -> None:
+    admin = redis_server.client()
+    rights = [
+        "+@read",
+        "+@write",
+        "+@scripting",
+        "+@connection",
+        "+@blocking",
+        "+info",
+        "+time",
+        "-@dangerous",
+    ]
+    admin.acl_setuser("mailer", enabled=True, passwords=["+secret"], keys=["*"], commands=rights)
+    url = f"{redis_server.url}/3"
+    with pytest.raises(QueueError):
+        open_queue(url, "one", "q", username="mailer", password="wrong")
+    by_settings = open_queue(url, "one", "q", username="mailer", password="secret")
+    by_url = open_queue(url.replace("//", "//mailer:secret@"), "other", "q")
+    redis_server.client(db=3).lpush("q", "first", "second")
+    for queue in (by_settings, by_url):
+        task = queue.fetch(SOON, Stop())
+        assert task is not None
+        assert queue.ack(task.lease)
+        assert queue.report(report("one")) == Answer()
+
+
+def test_a_server_with_a_certificate_of_ones_own_authority_is_trusted_by_its_file(tmp_path: Path) -> None:
+    authority, files = make_certificates(tmp_path)
+    port = free_port()
+    line = ("--tls-port", str(port), "--tls-auth-clients", "no", *files)
+    with RedisServer(tmp_path / "redis", *line) as server:
+        url = f"rediss://localhost:{port}"
+        with pytest.raises(QueueError):
+            open_queue(url, "one", "q")
+        queue = open_queue(url, "one", "q", ca_file=str(authority))
+        server.client().lpush("q", "task")
+        task = queue.fetch(SOON, Stop())
+        assert task is not None
+        assert queue.ack(task.lease)
+
+
+def make_certificates(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """An authority's certificate, and the server's options for one that it has signed."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    signs = ("-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *key, *signs, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
+    openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    openssl("x509", "-req", "-in", "server.csr", *signed, "-out", "server.pem")
+    files = ("--tls-cert-file", str(folder / "server.pem"), "--tls-key-file", str(folder / "server.key"))
+    return folder / "ca.pem", (*files, "--tls-ca-cert-file", str(folder / "ca.pem"))
+
+
+def test_a_url_of_no_system_says_what_to_type() -> None:
+    with pytest.raises(SettingsError, match="type redis://HOST:PORT or sqlite:PATH"):
+        connect(Settings(url="amqp://host"))
+    with pytest.raises(SettingsError, match="type rediss://"):
+        RedisQueue(Settings(url="redis://host", queues=("q",), ca_file="ca.pem"))
