@@ -9,4 +9,5 @@ mod local;
 mod loops;
 mod queues;
 mod servers;
+mod slots;
 mod world;
