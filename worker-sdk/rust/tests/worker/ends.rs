@@ -14,8 +14,10 @@ pub(crate) fn tell_at_random_moments(site: &Site) {
     let (times, tasks) = (counts(300), counts(300) * 8);
     let seed = said_seed();
     let mut random = Random::new(seed);
-    // One task in eight lasts longer than the grace period.
-    let length = |random: &mut Random| if random.below(8) == 0 { 3_000 } else { 10 + random.below(200) };
+    let length = |random: &mut Random| {
+        let longest = if random.below(8) == 0 { 600 } else { 150 };
+        10 + random.below(longest)
+    };
     site.push((0..tasks).map(|task| format!("t{task} {}", length(&mut random))));
     std::thread::scope(|scope| {
         for lane in 0..4 {
@@ -47,7 +49,9 @@ pub(crate) fn tell_at_random_moments(site: &Site) {
 }
 
 fn tell_once(site: &Site, name: &str, random: &mut Random) {
-    let mut worker = site.start(name, &[("QSCALER_GRACE_SECONDS", "1"), ("QSCALER_SLOTS", "2")]);
+    // One in four has no time at all.
+    let grace = if random.below(4) == 0 { "0" } else { "1" };
+    let mut worker = site.start(name, &[("QSCALER_GRACE_SECONDS", grace), ("QSCALER_SLOTS", "2")]);
     until("it has begun", || worker.lines().get(1).cloned());
     std::thread::sleep(random.under(150));
     worker.signal("TERM");

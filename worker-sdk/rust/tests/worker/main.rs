@@ -2,6 +2,7 @@
 //! killed, told to end and let go over real queue systems.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::print_stdout, reason = "figures and seeds are for the reader of a run")]
 
 mod ends;
 mod fixture;

@@ -224,7 +224,7 @@ async fn tls_with_an_own_authority_a_user_and_a_database_work_and_a_stranger_is_
     for (refused, settings) in [
         ("UnknownIssuer", Settings::new(url.as_str(), ["q"])),
         ("AuthenticationFailed", trusting(&url.replace("secret", "other"))),
-        ("NotValidForName", trusting(&url.replace("localhost", "127.0.0.2"))),
+        ("not valid for name", trusting(&url.replace("localhost", "127.0.0.2"))),
     ] {
         let Err(error) = Worker::connect(settings).await else { panic!("{refused}: it was accepted") };
         let error = error.to_string();

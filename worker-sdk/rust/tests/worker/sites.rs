@@ -137,7 +137,9 @@ impl Site {
                 }
             }
         }
-        stories.values_mut().for_each(|story| story.begun.sort_unstable());
+        for story in stories.values_mut() {
+            story.begun.sort_unstable();
+        }
         stories
     }
 
