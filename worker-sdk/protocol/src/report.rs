@@ -72,7 +72,8 @@ pub struct Answer {
     pub opening: Opening,
     /// The claim that the path holds for this worker.
     pub claim: Option<OfferId>,
-    /// The engine has already released this worker: it takes nothing any more.
+    /// The engine has already released this worker, or it had drained before its process was started
+    /// again: it takes nothing any more.
     pub released: bool,
 }
 

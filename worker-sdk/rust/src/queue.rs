@@ -64,6 +64,16 @@ pub trait Queue: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Waits until there may be something new on the control path. One that cannot tell waits for ever.
+    async fn woken(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// The longest pause between two reports, which are looks at the control path, too.
+    fn look_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     /// Takes an open offer, or returns the claim that this worker has. None: there is none to take.
     async fn claim(&self, epoch: &Epoch) -> Result<Option<OfferId>, Error>;
 }
@@ -71,17 +81,15 @@ pub trait Queue: Send + Sync + 'static {
 /// Connects by the URL's scheme.
 pub async fn connect(settings: &Settings) -> Result<Arc<dyn Queue>, Error> {
     let scheme = settings.url.split(':').next().unwrap_or_default();
-    if settings.queues.iter().all(String::is_empty) {
-        return Err(Error::Settings("no queue: name one at least".into()));
-    }
     match scheme {
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(sqlite::SqliteQueue::connect(settings).await?)),
         #[cfg(feature = "redis")]
-        "redis" => Ok(Arc::new(redis::RedisQueue::connect(settings).await?)),
+        "redis" | "rediss" | "unix" | "redis+unix" => {
+            Ok(Arc::new(redis::RedisQueue::connect(settings).await?))
+        }
         _ => Err(Error::Settings(format!(
-            "{}: no queue system of this program; type redis://HOST:PORT or sqlite:PATH",
-            settings.url
+            "`{scheme}:` is no queue system of this program; type redis://HOST:PORT or sqlite:PATH"
         ))),
     }
 }

@@ -1,5 +1,7 @@
 //! Tasks, and the hold that a worker has on one.
 
+use serde::de::DeserializeOwned;
+
 /// What the user's function gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
@@ -11,6 +13,19 @@ pub struct Task {
     pub payload: Vec<u8>,
     /// 1 for the first try.
     pub attempt: u32,
+}
+
+impl Task {
+    /// The payload, read as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.payload)
+    }
+
+    /// The payload, read as msgpack.
+    #[cfg(feature = "msgpack")]
+    pub fn msgpack<T: DeserializeOwned>(&self) -> Result<T, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(&self.payload)
+    }
 }
 
 /// A worker's hold on one task. Only the holder of the token may acknowledge.

@@ -14,4 +14,5 @@ mod queues;
 mod reload;
 mod servers;
 mod watch;
+mod slots;
 mod world;

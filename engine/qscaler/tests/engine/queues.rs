@@ -21,9 +21,9 @@ pub(crate) async fn system(of: System, url: &str) -> QueueSystem {
 
 /// A worker's connection to each of these queues.
 pub(crate) async fn worker(url: &str, queues: &[&str], workload: &str, name: &str) -> Arc<dyn Queue> {
-    let mut settings = Settings::new(url, queues.iter().copied());
-    settings.identity = Some((WorkloadUid::new(workload), qscaler_protocol::name::WorkerId::new(name)));
-    settings.lease = Duration::from_millis(1500);
+    let settings = Settings::new(url, queues.iter().copied())
+        .identity(WorkloadUid::new(workload), qscaler_protocol::name::WorkerId::new(name))
+        .lease(Duration::from_millis(1500));
     connect(&settings).await.unwrap()
 }
 

@@ -4,15 +4,20 @@
 //! renewing a lease. So a task is on the server in every moment, and when its worker gives no sign of
 //! life others put it back.
 
+mod server;
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Script, ScriptInvocation, cmd};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use redis::aio::MultiplexedConnection;
+use redis::{Script, ScriptInvocation, cmd};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use qscaler_protocol::name::{Epoch, OfferId, WorkerId, WorkloadUid};
@@ -25,74 +30,11 @@ use crate::settings::Settings;
 use crate::task::{Lease, Leased, Task};
 use crate::worker::random_name;
 
-/// A server that takes longer to connect or to answer has failed this time.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub use server::Server;
+use server::{ANSWER_MAX, Wake, failed};
+
 /// With several queues the worker waits at the first one this long before it looks at all again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A server that runs the protocol's scripts. Cheap to clone; clones share one connection, which
-/// comes back by itself.
-#[derive(Clone)]
-pub struct Server {
-    client: Client,
-    shared: ConnectionManager,
-}
-
-impl Server {
-    /// Connects, and refuses a server that may drop keys when its memory is full.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        let client = Client::open(url).map_err(|error| Error::Settings(format!("the Redis URL: {error}")))?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(ANSWER_MAX))
-            .set_response_timeout(Some(ANSWER_MAX))
-            .set_number_of_retries(1);
-        let shared =
-            client.get_connection_manager_with_config(config).await.map_err(|error| failed(&error))?;
-        let server = Self { client, shared };
-        server.refuse_eviction().await?;
-        Ok(server)
-    }
-
-    async fn refuse_eviction(&self) -> Result<(), Error> {
-        // Who may not ask is trusted: the answer is a help and not a lock.
-        let answer: Result<Vec<String>, _> = self.ask(cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
-        let policy = answer.ok().and_then(|pair| pair.into_iter().nth(1)).unwrap_or_default();
-        if policy.starts_with("allkeys") {
-            return Err(Error::Settings(format!(
-                "this Redis drops keys when its memory is full (maxmemory-policy {policy}), tasks and offers \
-                 among them: set maxmemory-policy noeviction"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Asks one command.
-    pub async fn ask<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        command.query_async(&mut self.shared.clone()).await.map_err(|error| failed(&error))
-    }
-
-    /// Asks several commands in one go.
-    pub async fn ask_all<T: redis::FromRedisValue>(&self, commands: &redis::Pipeline) -> Result<T, Error> {
-        commands.query_async(&mut self.shared.clone()).await.map_err(|error| failed(&error))
-    }
-
-    /// Runs a script.
-    pub async fn run<T: redis::FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
-        script.invoke_async(&mut self.shared.clone()).await.map_err(|error| failed(&error))
-    }
-
-    /// A connection of its own, for commands that wait.
-    async fn waiting_connection(&self) -> Result<MultiplexedConnection, Error> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(ANSWER_MAX)).set_response_timeout(None);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        connecting.await.map_err(|error| failed(&error))
-    }
-}
-
-fn failed(error: &RedisError) -> Error {
-    Error::System { system: "redis", reason: error.to_string() }
-}
 
 /// The scripts that a worker runs, each hashed once.
 struct Scripts {
@@ -130,32 +72,64 @@ pub(crate) struct RedisQueue {
     keys: Vec<QueueKeys>,
     path: PathKeys,
     worker: WorkerId,
-    /// The connection that waits for tasks, with its number on the server.
-    waiting: Mutex<Option<(MultiplexedConnection, i64)>>,
+    fetching: Mutex<Fetching>,
     /// Payloads that this worker holds, by token.
     held: Mutex<BTreeMap<String, (String, Vec<u8>)>>,
     tokens: AtomicU64,
     held_since: Mutex<Option<Instant>>,
+    woken: Arc<Notify>,
+}
+
+/// The way by which tasks come.
+#[derive(Default)]
+struct Fetching {
+    /// The connection that waits for tasks.
+    waiting: Option<(MultiplexedConnection, Client)>,
+    /// A connection whose answer was lost. The server may not know yet that it is gone.
+    abandoned: Option<Client>,
     /// An answer was lost: there may be a task in this worker's list that it does not know of.
-    answer_lost: AtomicBool,
+    unsure: bool,
+}
+
+/// A connection as the server knows it. Its number alone may be another's after the server started again.
+#[derive(Clone)]
+struct Client {
+    id: String,
+    address: String,
+}
+
+impl Client {
+    async fn of(connection: &mut MultiplexedConnection) -> Result<Self, Error> {
+        let mut asking = cmd("CLIENT");
+        let answer = timeout(ANSWER_MAX, asking.arg("INFO").query_async::<String>(connection))
+            .await
+            .map_err(|_| no_answer())?;
+        let answer = answer.map_err(|error| failed(&error))?;
+        let field = |name| answer.split_whitespace().find_map(|it| it.strip_prefix(name)).unwrap_or_default();
+        Ok(Self { id: field("id=").to_owned(), address: field("addr=").to_owned() })
+    }
 }
 
 impl RedisQueue {
     pub(crate) async fn connect(settings: &Settings) -> Result<Self, Error> {
         let nobody = || (WorkloadUid::new("none"), WorkerId::new(random_name()));
         let (workload, worker) = settings.identity.clone().unwrap_or_else(nobody);
+        let path = PathKeys::of(&workload);
+        let woken = Arc::new(Notify::new());
+        let wake = Wake { channel: path.offers.clone(), told: Arc::clone(&woken) };
+        let wake = settings.identity.is_some().then_some(wake);
         Ok(Self {
-            server: Server::connect(&settings.url).await?,
+            server: Server::connect_with(&settings.url, settings.authorities.as_deref(), wake).await?,
             scripts: Scripts::new(),
             keys: settings.queues.iter().map(|queue| QueueKeys::of(queue)).collect(),
             settings: settings.clone(),
-            path: PathKeys::of(&workload),
+            path,
             worker,
-            waiting: Mutex::default(),
+            fetching: Mutex::default(),
             held: Mutex::default(),
             tokens: AtomicU64::new(0),
             held_since: Mutex::default(),
-            answer_lost: AtomicBool::new(false),
+            woken,
         })
     }
 
@@ -183,7 +157,14 @@ impl RedisQueue {
     }
 
     /// A task that came to this worker's list by an answer that was lost.
-    async fn recover(&self) -> Result<Option<Leased>, Error> {
+    async fn recover(&self, fetching: &mut Fetching) -> Result<Option<Leased>, Error> {
+        if let Some(client) = fetching.abandoned.clone() {
+            // First the server must not move a task for it any more; what it has moved is in the list.
+            let mut kill = cmd("CLIENT");
+            kill.arg("KILL").arg("ID").arg(client.id).arg("ADDR").arg(client.address);
+            // A user without the right to does without: the list is looked at all the same.
+            let _: Result<i64, _> = self.server.ask(&kill).await;
+        }
         for keys in &self.keys {
             let list: Vec<Vec<u8>> =
                 self.server.ask(cmd("LRANGE").arg(self.processing(keys)).arg(0).arg(-1)).await?;
@@ -203,7 +184,8 @@ impl RedisQueue {
                 }
             }
         }
-        self.answer_lost.store(false, Ordering::Relaxed);
+        fetching.unsure = false;
+        fetching.abandoned = None;
         Ok(None)
     }
 
@@ -216,7 +198,6 @@ impl RedisQueue {
             Ok(answer) => answer,
             Err(error) => {
                 self.held.lock().await.remove(&token);
-                self.answer_lost.store(true, Ordering::Relaxed);
                 return Err(error);
             }
         };
@@ -225,23 +206,12 @@ impl RedisQueue {
     }
 
     /// Moves the next task, waiting for one at the first queue.
-    async fn next(&self, wait: Duration, stop: &CancellationToken) -> Result<Option<Leased>, Error> {
-        let mut waiting = self.waiting.lock().await;
-        if stop.is_cancelled() {
-            return Ok(None);
-        }
-        let (mut connection, id) = match waiting.clone() {
-            Some(connected) => connected,
-            None => {
-                let mut connection = self.server.waiting_connection().await?;
-                let id = cmd("CLIENT")
-                    .arg("ID")
-                    .query_async(&mut connection)
-                    .await
-                    .map_err(|error| failed(&error))?;
-                waiting.insert((connection, id)).clone()
-            }
-        };
+    async fn next(
+        &self,
+        fetching: &mut Fetching,
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Option<Leased>, Error> {
         for keys in self.keys.iter().skip(usize::from(self.keys.len() == 1)) {
             let mut moving = cmd("LMOVE");
             moving.arg(&keys.queue).arg(self.processing(keys)).arg("RIGHT").arg("LEFT");
@@ -250,27 +220,40 @@ impl RedisQueue {
                 return self.take(keys, payload).await.map(Some);
             }
         }
-        let first = &self.keys[0];
+        let Some(first) = self.keys.first() else { return Ok(None) };
+        let (connection, client) = match fetching.waiting.take() {
+            Some(connected) => connected,
+            None => {
+                let mut connection = self.server.waiting_connection().await?;
+                let client = Client::of(&mut connection).await?;
+                (connection, client)
+            }
+        };
         let wait = if self.keys.len() == 1 { wait } else { wait.min(LOOK_EVERY) };
         let mut moving = cmd("BLMOVE");
         moving.arg(&first.queue).arg(self.processing(first)).arg("RIGHT").arg("LEFT").arg(wait.as_secs_f64());
-        let answer = moving.query_async::<Option<Vec<u8>>>(&mut connection);
+        let mut asked = connection.clone();
+        let answer = timeout(wait + ANSWER_MAX, moving.query_async::<Option<Vec<u8>>>(&mut asked));
         tokio::pin!(answer);
         let moved = tokio::select! {
             moved = &mut answer => moved,
             () = stop.cancelled() => {
                 // The server ends the waiting; should a task have come in the same moment, the answer has it.
-                let _: Result<i64, _> = self.server.ask(cmd("CLIENT").arg("UNBLOCK").arg(id)).await;
+                let _: Result<i64, _> = self.server.ask(cmd("CLIENT").arg("UNBLOCK").arg(&client.id)).await;
                 answer.await
             }
         };
-        match moved {
-            Ok(Some(payload)) => self.take(first, payload).await.map(Some),
-            Ok(None) => Ok(None),
-            Err(error) => {
-                *waiting = None;
-                Err(failed(&error))
+        let moved = match moved {
+            Ok(Ok(moved)) => moved,
+            failure => {
+                fetching.abandoned = Some(client);
+                return Err(if let Ok(Err(error)) = failure { failed(&error) } else { no_answer() });
             }
+        };
+        fetching.waiting = Some((connection, client));
+        match moved {
+            Some(payload) => self.take(first, payload).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -296,18 +279,21 @@ impl RedisQueue {
 #[async_trait]
 impl Queue for RedisQueue {
     async fn fetch(&self, wait: Duration, stop: &CancellationToken) -> Result<Option<Leased>, Error> {
+        let mut fetching = self.fetching.lock().await;
         if stop.is_cancelled() {
             return Ok(None);
         }
         self.hold_before_fetch().await?;
-        if self.answer_lost.load(Ordering::Relaxed)
-            && let Some(leased) = self.recover().await?
+        if fetching.unsure
+            && let Some(leased) = self.recover(&mut fetching).await?
         {
             return Ok(Some(leased));
         }
-        let fetched = self.next(wait, stop).await;
+        let fetched = self.next(&mut fetching, wait, stop).await;
         if fetched.is_err() {
-            self.answer_lost.store(true, Ordering::Relaxed);
+            fetching.unsure = true;
+            // A server that has lost its data has lost this worker's hold, too.
+            *self.held_since.lock().await = None;
         }
         fetched
     }
@@ -376,6 +362,15 @@ impl Queue for RedisQueue {
         Ok(u64::try_from(offer).ok().map(OfferId))
     }
 
+    async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    fn look_every(&self) -> Duration {
+        // Offers make themselves heard; this often is enough for one that was not.
+        Duration::from_secs(5)
+    }
+
     async fn leave(&self) -> Result<(), Error> {
         for keys in &self.keys {
             let mut script = self.scripts.leave.key(&keys.leases);
@@ -383,6 +378,10 @@ impl Queue for RedisQueue {
         }
         Ok(())
     }
+}
+
+fn no_answer() -> Error {
+    Error::System { system: "redis", reason: "no answer in time".into() }
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -9,6 +9,8 @@ use qscaler_protocol::lifecycle::Lifecycle;
 use qscaler_protocol::name::{BootId, WorkerId};
 use qscaler_protocol::report::{Durations, Report, State};
 
+use super::execute::Outcome;
+
 pub(super) struct Tally {
     boot: BootId,
     pub(super) done: u64,
@@ -32,16 +34,26 @@ impl Tally {
         }
     }
 
-    /// Counts the time that one task took, however it ended.
-    pub(super) fn add_task(&mut self, took: Duration) {
+    /// Counts a task. How long one took that was not worked to its end says nothing of the next.
+    pub(super) fn add_task(&mut self, took: Duration, outcome: Outcome) {
         self.busy += took;
+        match outcome {
+            Outcome::Done => self.done += 1,
+            Outcome::Failed => self.failed += 1,
+            Outcome::Late => self.late_acks += 1,
+            Outcome::GivenBack => return,
+        }
         self.durations.add(milliseconds(took));
     }
 
-    pub(super) fn report(&mut self, worker: &WorkerId, life: &Lifecycle) -> Report {
-        if self.state.0 != life.state() {
-            self.state = (life.state(), Instant::now());
+    /// Notices when the state changes, which may be long before the next report.
+    pub(super) fn note(&mut self, state: State) {
+        if self.state.0 != state {
+            self.state = (state, Instant::now());
         }
+    }
+
+    pub(super) fn report(&self, worker: &WorkerId, life: &Lifecycle) -> Report {
         Report {
             protocol: PROTOCOL,
             worker: worker.clone(),
