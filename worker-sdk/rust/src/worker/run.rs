@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use qscaler_protocol::lifecycle::{Action, Input, Lifecycle};
-use qscaler_protocol::name::{BootId, Epoch, OfferId};
+use qscaler_protocol::name::{BootId, OfferId};
 use qscaler_protocol::report::{Answer, State};
 
 use super::tally::Tally;
@@ -69,7 +69,6 @@ pub(super) struct Run {
     events: (UnboundedSender<Event>, UnboundedReceiver<Event>),
     stop_fetching: CancellationToken,
     fetch_pause: Duration,
-    epoch: Option<Epoch>,
     report_due: bool,
     reporting: bool,
     reported_at: Instant,
@@ -90,7 +89,6 @@ impl Run {
             events: mpsc::unbounded_channel(),
             stop_fetching: CancellationToken::new(),
             fetch_pause: Duration::ZERO,
-            epoch: None,
             report_due: true,
             reporting: false,
             reported_at: Instant::now(),
@@ -225,7 +223,8 @@ impl Run {
     }
 
     fn claim(&self) {
-        let (queue, events, epoch) = (Arc::clone(&self.queue), self.events.0.clone(), self.epoch.clone());
+        let (queue, events) = (Arc::clone(&self.queue), self.events.0.clone());
+        let epoch = self.life.epoch().cloned();
         tokio::spawn(async move {
             let Some(epoch) = epoch else {
                 let _ = events.send(Event::Claimed(None));
@@ -269,7 +268,6 @@ impl Run {
         self.reporting = false;
         match answer {
             Ok(answer) => {
-                self.epoch.clone_from(&answer.epoch);
                 self.step(Input::Answered(answer), hook);
                 if said == State::Drained {
                     self.step(Input::Reported, hook);

@@ -56,6 +56,7 @@ impl Tally {
             busy_ms: milliseconds(self.busy),
             durations: self.durations.clone(),
             claim: life.claim(),
+            epoch: life.counts_in().cloned(),
             pid: Some(std::process::id()),
         }
     }
