@@ -54,7 +54,7 @@ fn sized<T>(gate: T, full: T) -> T {
 #[test]
 fn a_walking_load_moves_exactly_as_many_workers() {
     holds(Setting { name: "down and up", walk: &[3, 1, 3], ..PLAIN });
-    holds(Setting { name: "down and half up", walk: &[3, 1, 2], tasks: sized(0, 1), ..PLAIN });
+    holds(Setting { name: "down and half up", walk: &[3, 1, 2], tasks: 0, ..PLAIN });
     holds(Setting { name: "in two steps", walk: &[3, 2, 1], ..PLAIN });
 }
 
@@ -81,9 +81,9 @@ fn two_engines_that_begin_with_nothing_create_the_same_workers() {
     holds(Setting {
         name: "from nothing",
         walk: &[0, 2, 1],
-        engines: sized(1, 2),
+        engines: 1,
         places: 2,
-        details: sized(&[Empty, Pending], &[Empty]),
+        details: &[Empty, Pending],
         ..PLAIN
     });
 }
@@ -95,7 +95,7 @@ fn workers_without_a_process_are_removed_and_the_others_asked() {
         name: "pending, two engines",
         walk: &[1, 2, 1],
         engines: 2,
-        places: sized(2, 3),
+        places: 2,
         details: &[Pending],
         ..PLAIN
     });
@@ -106,7 +106,7 @@ fn no_fetch_completes_after_a_claim_however_long_letters_travel() {
     holds(Setting {
         name: "slow fetches and letters",
         walk: &[2, 1],
-        tasks: sized(1, 2),
+        tasks: 1,
         details: &[SlowFetches, SlowLetters],
         ..PLAIN
     });
@@ -114,14 +114,7 @@ fn no_fetch_completes_after_a_claim_however_long_letters_travel() {
 
 #[test]
 fn workers_with_several_slots_leave_when_they_are_free_or_named() {
-    holds(Setting {
-        name: "slots",
-        walk: &[2, 1],
-        slots: 2,
-        tasks: sized(2, 3),
-        details: sized(&[Patience], &[Patience, SlowFetches]),
-        ..PLAIN
-    });
+    holds(Setting { name: "slots", walk: &[2, 1], slots: 2, tasks: 2, details: &[Patience], ..PLAIN });
 }
 
 #[test]
@@ -130,12 +123,12 @@ fn a_worker_that_is_killed_costs_no_offer_and_no_task() {
         name: "kills",
         walk: &[2, 1],
         tasks: 1,
-        faults: Faults { kills: 1, restarts: sized(0, 1), ..NO_FAULTS },
+        faults: Faults { kills: 1, restarts: 0, ..NO_FAULTS },
         ..PLAIN
     });
     holds(Setting {
         name: "kills of containers",
-        walk: sized(&[2, 1], &[3, 1]),
+        walk: &[2, 1],
         tasks: 1,
         faults: Faults { kills: 1, restarts: 1, ..NO_FAULTS },
         details: &[Containers],
@@ -177,7 +170,7 @@ fn a_parked_worker_is_deleted_when_it_is_released_and_never_while_it_works() {
 fn evictions_take_an_offer_along_and_whoever_is_missing_is_started() {
     holds(Setting {
         name: "evictions",
-        walk: sized(&[2, 1], &[3, 2]),
+        walk: &[2, 1],
         tasks: 1,
         faults: Faults { evictions: 1, ..NO_FAULTS },
         ..PLAIN
@@ -185,16 +178,16 @@ fn evictions_take_an_offer_along_and_whoever_is_missing_is_started() {
     holds(Setting {
         name: "evictions, slowly",
         walk: &[2, 1],
-        tasks: sized(1, 0),
+        tasks: 1,
         faults: Faults { evictions: 1, ..NO_FAULTS },
-        details: sized(&[SlowFetches], &[SlowLetters]),
+        details: &[SlowFetches],
         ..PLAIN
     });
     holds(Setting {
         name: "signals",
-        walk: sized(&[2, 1], &[2, 1, 2]),
+        walk: &[2, 1],
         tasks: 1,
-        faults: Faults { signals: sized(1, 2), restarts: 1, ..NO_FAULTS },
+        faults: Faults { signals: 1, restarts: 1, ..NO_FAULTS },
         details: &[Containers],
         ..PLAIN
     });
@@ -211,19 +204,12 @@ fn a_path_that_loses_its_data_costs_no_worker() {
         details: &[SlowLetters],
         ..PLAIN
     });
-    holds(Setting {
-        name: "wiped under two engines",
-        walk: sized(&[1], &[2, 1]),
-        engines: 2,
-        places: 2,
-        faults,
-        ..PLAIN
-    });
+    holds(Setting { name: "wiped under two engines", walk: &[1], engines: 2, places: 2, faults, ..PLAIN });
     holds(Setting {
         name: "wiped, and a container restarted",
         walk: &[2, 1],
         faults: Faults { kills: 1, ..faults },
-        tasks: sized(0, 1),
+        tasks: 0,
         details: &[Containers],
         ..PLAIN
     });
@@ -232,13 +218,13 @@ fn a_path_that_loses_its_data_costs_no_worker() {
 #[test]
 fn a_path_that_loses_its_last_writes_costs_no_worker() {
     let faults = Faults { rollbacks: 1, ..NO_FAULTS };
-    holds(Setting { name: "rolled back", walk: sized(&[2, 1, 2], &[3, 1, 2]), faults, ..PLAIN });
+    holds(Setting { name: "rolled back", walk: &[2, 1, 2], faults, ..PLAIN });
     holds(Setting {
         name: "rolled back twice under slow letters",
         walk: &[2, 1],
-        faults: Faults { rollbacks: sized(1, 2), ..NO_FAULTS },
+        faults: Faults { rollbacks: 1, ..NO_FAULTS },
         places: 3,
-        details: sized(&[], &[SlowLetters]),
+        details: &[],
         ..PLAIN
     });
 }
@@ -258,7 +244,7 @@ fn a_ledger_restored_from_an_older_state_costs_no_worker() {
 #[test]
 fn a_silent_worker_is_not_counted_on() {
     let faults = Faults { silences: 2, ..NO_FAULTS };
-    holds(Setting { name: "silence", walk: sized(&[2, 1], &[3, 1, 2]), faults, ..PLAIN });
+    holds(Setting { name: "silence", walk: &[2, 1], faults, ..PLAIN });
 }
 
 #[test]
