@@ -122,10 +122,10 @@ pub fn muster(
         .collect()
 }
 
-/// Whether a report was made in this epoch, lately, by a worker that has registered.
+/// Whether a report was made lately, by a worker that has registered and knows this epoch.
 fn is_current(received: &Received, epoch: Option<&Epoch>) -> bool {
     epoch.is_some()
-        && received.epoch.as_ref() == epoch
+        && received.report.epoch.as_ref() == epoch
         && Duration::from_millis(received.age_ms) <= REPORT_AGE_MAX
         && matches!(received.report.state, State::Idle | State::Busy)
 }

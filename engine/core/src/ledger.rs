@@ -16,7 +16,7 @@ use qscaler_protocol::report::Received;
 use crate::time::Time;
 
 /// A place to leave that was granted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Grant {
     /// The only worker that may claim it; anybody without.
@@ -30,7 +30,7 @@ pub struct Grant {
 }
 
 /// The offers of one workload.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
     /// The protocol of whoever wrote it. A higher one than ours: keep, hold, say so.
@@ -95,11 +95,15 @@ impl Ledger {
         self.offers.iter().filter_map(|(id, grant)| Some((*id, grant.claimed_by.clone()?))).collect()
     }
 
+    /// Whether the path shows this ledger's future: numbers that it has not reached, or a floor above
+    /// what it holds. Then it was restored from an older state, or a later one was written since it was read.
+    pub fn is_older_than(&self, path: &Path) -> bool {
+        path.floor > self.floor() || path.offers.keys().next_back().is_some_and(|id| *id >= self.next)
+    }
+
     /// Notes the claims and withdrawals that the path shows, and forgets what is over: offers that
     /// were withdrawn, and claims of workers that are gone.
     pub fn absorb(&mut self, path: &Path, is_gone: impl Fn(&WorkerId) -> bool, now: Time) {
-        let highest = path.offers.keys().next_back().copied().unwrap_or_default().max(path.floor);
-        self.next = self.next.max(highest.next());
         for (id, offer) in &path.offers {
             match offer {
                 Offer::Claimed(by) => self.note_claim(*id, by, now),
@@ -112,9 +116,9 @@ impl Ledger {
         self.offers.retain(|_, grant| grant.claimed_by.as_ref().is_none_or(|by| !is_gone(by)));
     }
 
-    /// Begins an epoch after the path was found empty or changed. Open offers are void, because
-    /// nobody can know who claimed them; their numbers are not used again. Claims stay, those that
-    /// only a worker's report still tells included.
+    /// Begins an epoch after the path was found empty or changed, or this ledger older than the path.
+    /// Open offers are void, because nobody can know who claimed them; their numbers are not used
+    /// again. Claims stay, those that only the path or a worker's report still tells included.
     pub fn begin_epoch(
         &mut self,
         epoch: Epoch,
@@ -123,11 +127,15 @@ impl Ledger {
         now: Time,
     ) {
         let told = reports.values().filter_map(|it| Some((it.report.claim?, it.report.worker.clone())));
-        for (id, worker) in told.collect::<Vec<_>>() {
+        let shown = path.offers.iter().filter_map(|(id, offer)| match offer {
+            Offer::Claimed(by) => Some((*id, by.clone())),
+            Offer::Open(_) | Offer::Withdrawn => None,
+        });
+        for (id, worker) in shown.chain(told).collect::<Vec<_>>() {
             self.note_claim(id, &worker, now);
         }
-        let highest = self.offers.keys().next_back().copied().unwrap_or_default();
-        self.next = self.next.max(highest.next()).max(path.floor.next());
+        let highest = self.offers.keys().chain(path.offers.keys()).max().copied().unwrap_or_default();
+        self.next = self.next.max(highest.max(path.floor).next());
         self.offers.retain(|_, grant| grant.claimed_by.is_some());
         self.naming = false;
         self.epoch = Some(epoch);

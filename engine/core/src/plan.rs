@@ -61,7 +61,7 @@ pub struct Situation<'a> {
 }
 
 /// One thing to do. Each may be done twice without harm.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
     /// Begin an epoch on the path: [`Path::adopt`].
@@ -126,7 +126,7 @@ pub enum Step {
 }
 
 /// What to do, in order. When `ledger` is given and cannot be committed, nothing is done.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plan {
     /// The ledger to commit first.
     pub ledger: Option<Ledger>,
@@ -164,7 +164,8 @@ impl Situation<'_> {
     /// when the path has lost its data.
     pub fn plan(&self, desired: u32, drain: Drain, fresh: Epoch) -> Plan {
         let mut draft = Draft::new(self, drain);
-        if self.ledger.epoch.is_none() || self.path.epoch != self.ledger.epoch {
+        let lost = self.ledger.epoch.is_none() || self.path.epoch != self.ledger.epoch;
+        if lost || self.ledger.is_older_than(self.path) {
             draft.begin_epoch(fresh);
             draft.grow(desired);
         } else {
@@ -232,20 +233,12 @@ impl<'a> Draft<'a> {
         });
     }
 
-    /// Takes over what the path shows, and withdraws what it shows that the ledger has forgotten.
+    /// Takes over what the path shows.
     fn note(&mut self) {
-        let passed = self.ledger.next;
         let members = std::mem::take(&mut self.members);
         let is_gone = |worker: &WorkerId| members.iter().all(|member| member.seen.id != *worker);
         self.ledger.absorb(self.at.path, is_gone, self.at.now);
         self.members = members;
-        for (id, offer) in &self.at.path.offers {
-            // An id that the ledger had not passed yet may belong to a later ledger than the one read.
-            let forgotten = *id < passed && !self.ledger.offers.contains_key(id);
-            if forgotten && matches!(offer, Offer::Open(_)) {
-                self.withdraw.insert(*id);
-            }
-        }
     }
 
     /// With several slots a worker may never be wholly free: then offers name workers instead.
@@ -384,8 +377,8 @@ impl<'a> Draft<'a> {
             if member.leaving && member.has_no_process() {
                 self.then.push(Step::Remove { worker: member.seen.id.clone() });
             }
-            let released = self.at.reports.get(&member.seen.id).is_some_and(|it| it.released);
-            if let (Some(boot), false) = (&member.drained, released) {
+            // Also one that is released already: whoever released it may have died before deleting it.
+            if let Some(boot) = &member.drained {
                 self.then.push(Step::Release { worker: member.seen.id.clone(), boot: boot.clone() });
             }
         }

@@ -5,7 +5,7 @@
 //! asks to claim only when its gate is closed, no fetch is under way and no task is held, and the
 //! gate opens again only when the claim was lost.
 
-use crate::name::OfferId;
+use crate::name::{Epoch, OfferId};
 use crate::path::Opening;
 use crate::report::{Answer, State};
 
@@ -79,6 +79,7 @@ pub struct Lifecycle {
     busy: u32,
     fetching: u32,
     claim: Option<OfferId>,
+    epoch: Option<Epoch>,
     opening: bool,
     told: u8,
     take_along: bool,
@@ -93,6 +94,7 @@ impl Lifecycle {
             busy: 0,
             fetching: 0,
             claim: None,
+            epoch: None,
             opening: false,
             told: 0,
             take_along: false,
@@ -128,6 +130,17 @@ impl Lifecycle {
     /// The offer that it has claimed.
     pub fn claim(&self) -> Option<OfferId> {
         self.claim
+    }
+
+    /// The path's epoch by the last answer: the one that a claim must name.
+    pub fn epoch(&self) -> Option<&Epoch> {
+        self.epoch.as_ref()
+    }
+
+    /// The epoch in which the engine can count on it, to report. None while a claim is on its way: it
+    /// may have been taken in an epoch that is gone, and then the worker leaves and no path tells.
+    pub fn counts_in(&self) -> Option<&Epoch> {
+        self.epoch.as_ref().filter(|_| self.phase != Phase::Claiming)
     }
 
     /// Whether it takes no more tasks, for good.
@@ -168,6 +181,8 @@ impl Lifecycle {
     }
 
     fn answered(&mut self, answer: &Answer) -> Vec<Action> {
+        let is_new = self.epoch != answer.epoch;
+        self.epoch.clone_from(&answer.epoch);
         if self.is_leaving() {
             return vec![];
         }
@@ -178,7 +193,7 @@ impl Lifecycle {
             return self.leave();
         }
         self.opening = answer.opening != Opening::None;
-        match (self.phase, answer.opening) {
+        let mut actions = match (self.phase, answer.opening) {
             (Phase::Starting | Phase::Open, Opening::Named) => self.close(true),
             (Phase::Starting, Opening::Any) => self.close(false),
             (Phase::Open, Opening::Any) if self.busy == 0 => self.close(false),
@@ -187,7 +202,12 @@ impl Lifecycle {
                 vec![]
             }
             _ => vec![],
+        };
+        if is_new {
+            // Until it has said that it knows the epoch nobody counts on it.
+            actions.push(Action::Report);
         }
+        actions
     }
 
     fn claimed(&mut self, offer: Option<OfferId>) -> Vec<Action> {

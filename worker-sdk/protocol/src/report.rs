@@ -25,7 +25,7 @@ pub enum State {
 }
 
 /// One report. Counts are since the process started, so that a lost report loses nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// [`PROTOCOL`](crate::PROTOCOL) of the worker.
@@ -57,13 +57,16 @@ pub struct Report {
     /// The offer that it has claimed. Repeated in each report, so that a path that lost its data learns it again.
     #[serde(default)]
     pub claim: Option<OfferId>,
+    /// The path's epoch that it knows, unless a claim is on its way: whatever it claims from now on is of this epoch.
+    #[serde(default)]
+    pub epoch: Option<Epoch>,
     /// Its process id, where that says something to the reader.
     #[serde(default)]
     pub pid: Option<u32>,
 }
 
 /// The answer to a report, in one atomic step with storing it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// The path's epoch, which a claim must name.
@@ -78,7 +81,7 @@ pub struct Answer {
 }
 
 /// A report as the engine reads it back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Received {
     /// What the worker said.
@@ -92,7 +95,7 @@ pub struct Received {
 }
 
 /// How long tasks took: counts per bucket, each bucket a tenth wider than the one before, from one millisecond.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Durations(BTreeMap<u8, u64>);
 

@@ -62,6 +62,7 @@ def test_lives_go_as_they_are_written(case: Any) -> None:
             "mayFetch": life.may_fetch(),
             "leaving": life.is_leaving(),
             "claim": life.claim,
+            "countsIn": life.counts_in(),
         }
         assert seen == step["after"], f"step {place}: {step['input']}"
 
@@ -88,7 +89,8 @@ def test_reports_keep_their_shape() -> None:
         busy_ms=91_206,
         durations=durations,
         claim=7,
+        epoch="epoch",
         pid=4321,
     )
-    empty = replace(full, state=State.STARTING, durations=Durations(), claim=None, pid=None)
+    empty = replace(full, state=State.STARTING, durations=Durations(), claim=None, epoch=None, pid=None)
     assert {"full": json.loads(full.to_json()), "empty": json.loads(empty.to_json())} == read("report.json")

@@ -249,7 +249,7 @@ def test_a_worker_that_is_started_again_after_its_claim_takes_nothing(system: Sy
 
 def test_a_worker_that_parks_stays_drained_until_it_is_told_to_end(system: System, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    with Fleet(tmp_path, system, QSCALER_PARK="1", QSCALER_READY_FILE=str(ready)) as fleet:
+    with Fleet(tmp_path, system, QSCALER_PARK="1", QSCALER_PROBE_FILE=str(ready)) as fleet:
         worker = fleet.start_counted("uid", "w")
         until("it is ready", ready.exists)
         system.adopt("uid")

@@ -11,6 +11,7 @@ mod catalog;
 mod decide;
 mod diagnostics;
 mod memory;
+mod model;
 mod plan;
 mod purity;
 mod record;

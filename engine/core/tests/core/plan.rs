@@ -127,6 +127,7 @@ impl World {
             busy_ms: 0,
             durations: Durations::default(),
             claim: self.path.claim_of(&worker),
+            epoch: self.path.epoch.clone(),
             pid: None,
         };
         let epoch = self.path.epoch.clone();
@@ -297,11 +298,49 @@ fn a_ledger_restored_from_an_older_state_jumps_above_every_number_in_use() {
     world.tick(3);
     world.ledger = old;
     world.tick(3);
+    assert_eq!(world.open(), 0, "nobody knows who may have claimed them: they are void");
+    assert_eq!(world.tick(3), Plan::default(), "reports from before prove nothing");
+    world.report_all(State::Idle);
     world.tick(3);
-    world.tick(3);
+    assert!(world.ledger.offers.keys().all(|offer| *offer > OfferId(3)), "no number twice");
     let epoch = world.path.epoch.clone().unwrap();
     let claimed = (1..=6).filter(|n| world.path.claim(&epoch, &id(&format!("mail-{n}"))).is_some()).count();
     assert_eq!(claimed, 3);
+}
+
+#[test]
+fn a_restored_ledger_learns_from_the_path_who_has_claimed() {
+    let mut world = World::with_idle(3);
+    let old = world.ledger.clone();
+    world.tick(1);
+    let epoch = world.path.epoch.clone().unwrap();
+    world.path.claim(&epoch, &id("mail-2"));
+    world.ledger = old;
+    world.tick(1);
+    assert_ne!(world.path.epoch, Some(epoch));
+    assert_eq!(world.path.claim_of(&id("mail-2")), Some(OfferId(1)));
+}
+
+#[test]
+fn a_restored_ledger_that_holds_what_the_path_has_forgotten_begins_an_epoch() {
+    let mut world = World::with_idle(3);
+    world.tick(2);
+    let old = world.ledger.clone();
+    world.tick(3);
+    world.tick(3);
+    assert_eq!(world.path.floor, OfferId(1), "the offer was withdrawn and forgotten");
+    world.ledger = old;
+    world.tick(3);
+    assert_eq!((world.ledger.offers.len(), world.open()), (0, 0), "an offer that nobody can claim is void");
+}
+
+#[test]
+fn a_worker_that_does_not_know_the_epoch_yet_is_not_counted_on() {
+    let mut world = World::with_idle(3);
+    let received = world.reports.get_mut(&id("mail-1")).unwrap();
+    received.report.epoch = None;
+    world.tick(1);
+    assert_eq!(world.open(), 1, "a claim of an epoch that is gone may be on its way to it");
 }
 
 #[test]
@@ -358,15 +397,16 @@ fn programs_without_the_sdk_are_ended_by_a_signal_the_quietest_first() {
 }
 
 #[test]
-fn a_drained_worker_is_released_once_and_its_report_deleted_when_it_is_gone() {
+fn a_drained_worker_is_released_until_it_is_gone_and_then_its_report_deleted() {
     let mut world = World::with_idle(2);
     world.tick(1);
     let epoch = world.path.epoch.clone().unwrap();
     world.path.claim(&epoch, &id("mail-1"));
     world.report("mail-1", State::Drained, 0, 1);
     let plan = world.tick(1);
-    assert!(plan.steps.contains(&Step::Release { worker: id("mail-1"), boot: BootId::new("boot") }));
-    assert_eq!(world.tick(1), Plan::default());
+    let release = Step::Release { worker: id("mail-1"), boot: BootId::new("boot") };
+    assert!(plan.steps.contains(&release));
+    assert_eq!(world.tick(1).steps, [release], "whoever released it may have died before deleting it");
     world.fleet.retain(|seen| seen.name != "mail-1");
     world.tick(1);
     assert!(!world.reports.contains_key(&id("mail-1")));

@@ -142,6 +142,7 @@ fn first_report(worker: &WorkerId, epoch: &Epoch) -> Received {
         busy_ms: 0,
         durations: Durations::default(),
         claim: None,
+        epoch: Some(epoch.clone()),
         pid: None,
     };
     Received { report, epoch: Some(epoch.clone()), age_ms: 100, released: false }

@@ -35,6 +35,7 @@ fn report(worker: &WorkerId, state: State) -> Report {
         busy_ms: 1200,
         durations: Durations::default(),
         claim: None,
+        epoch: None,
         pid: None,
     }
 }

@@ -13,6 +13,6 @@ mod loops;
 mod queues;
 mod reload;
 mod servers;
-mod watch;
 mod slots;
+mod watch;
 mod world;

@@ -258,6 +258,7 @@ fn report(worker: &Worker) -> Report {
         busy_ms: worker.busy_ms,
         durations,
         claim: worker.life.claim(),
+        epoch: worker.life.counts_in().cloned(),
         pid: None,
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use qscaler_protocol::PROTOCOL;
 use qscaler_protocol::lifecycle::{Action, Input, Lifecycle};
-use qscaler_protocol::name::{BootId, OfferId, WorkerId};
+use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId};
 use qscaler_protocol::report::{Durations, Report, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,6 +88,7 @@ fn after(life: &Lifecycle, actions: &[Action]) -> Value {
         "mayFetch": life.may_fetch(),
         "leaving": life.is_leaving(),
         "claim": life.claim(),
+        "countsIn": life.counts_in(),
     })
 }
 
@@ -123,8 +124,9 @@ impl Walk {
     fn answer(&mut self) -> Value {
         let opening = ["none", "none", "none", "any", "named"][self.below(5) as usize];
         let claim = (self.below(50) == 0).then_some(9);
+        let epoch = ["first", "first", "first", "second"][self.below(4) as usize];
         json!({"answered": {
-            "epoch": "first", "opening": opening, "claim": claim, "released": self.below(100) == 0,
+            "epoch": epoch, "opening": opening, "claim": claim, "released": self.below(100) == 0,
         }})
     }
 
@@ -215,12 +217,14 @@ fn reports_keep_their_shape() {
         busy_ms: 91_206,
         durations,
         claim: Some(OfferId(7)),
+        epoch: Some(Epoch::new("epoch")),
         pid: Some(4321),
     };
     let empty = Report {
         state: State::Starting,
         durations: Durations::default(),
         claim: None,
+        epoch: None,
         pid: None,
         ..full.clone()
     };

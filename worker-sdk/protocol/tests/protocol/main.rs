@@ -115,6 +115,7 @@ mod lifecycle {
 
     fn open(slots: u32) -> Lifecycle {
         let mut life = Lifecycle::new(slots);
+        assert_eq!(life.step(answer(Opening::None)), [Action::Report]);
         assert_eq!(life.step(answer(Opening::None)), []);
         life
     }
@@ -149,6 +150,26 @@ mod lifecycle {
         life.step(answer(Opening::Any));
         assert_eq!(life.step(Input::Claimed(None)), []);
         assert!(life.may_fetch());
+    }
+
+    #[test]
+    fn who_hears_of_another_epoch_says_at_once_that_it_knows_it() {
+        let mut life = open(1);
+        assert_eq!(life.counts_in(), Some(&epoch()));
+        let second = Some(Epoch::new("second"));
+        let found = Answer { epoch: second.clone(), ..Answer::default() };
+        assert_eq!(life.step(Input::Answered(found)), [Action::Report]);
+        assert_eq!(life.counts_in(), second.as_ref());
+    }
+
+    #[test]
+    fn nobody_counts_on_a_worker_while_its_claim_is_on_the_way() {
+        let mut life = open(1);
+        life.step(answer(Opening::Any));
+        assert_eq!(life.epoch(), Some(&epoch()), "the claim names it");
+        assert_eq!(life.counts_in(), None);
+        life.step(Input::Claimed(None));
+        assert_eq!(life.counts_in(), Some(&epoch()));
     }
 
     #[test]

@@ -120,6 +120,8 @@ class Machine:
         self.busy = 0
         #: The offer that it has claimed.
         self.claim: int | None = None
+        #: The path's epoch by the last answer: the one that a claim must name.
+        self.epoch: str | None = None
         self._phase = Phase.STARTING
         self._fetching = 0
         self._opening = False
@@ -139,6 +141,14 @@ class Machine:
         if self._phase in (Phase.REPORTING, Phase.GONE):
             return State.DRAINED
         return State.BUSY if self.busy > 0 else State.IDLE
+
+    def counts_in(self) -> str | None:
+        """The epoch in which the engine can count on it, to report.
+
+        None while a claim is on its way: it may have been taken in an epoch that is gone, and then the
+        worker leaves and no path tells.
+        """
+        return None if self._phase is Phase.CLAIMING else self.epoch
 
     def is_leaving(self) -> bool:
         """Whether it takes no more tasks, for good."""
@@ -179,6 +189,8 @@ class Machine:
         return []
 
     def _answered(self, answer: Answer) -> list[Action]:
+        is_new = self.epoch != answer.epoch
+        self.epoch = answer.epoch
         if self.is_leaving():
             return []
         # A claim that the path holds is the worker's own, also when the answer to it was lost or the
@@ -187,6 +199,11 @@ class Machine:
             self.claim = answer.claim
             return self._leave()
         self._opening = answer.opening is not Opening.NONE
+        actions = self._open_or_close(answer)
+        # Until it has said that it knows the epoch nobody counts on it.
+        return [*actions, Action.REPORT] if is_new else actions
+
+    def _open_or_close(self, answer: Answer) -> list[Action]:
         phase = self._phase
         if answer.opening is Opening.NAMED and phase in (Phase.STARTING, Phase.OPEN):
             return self._close(Phase.CLOSED_BY_NAME)

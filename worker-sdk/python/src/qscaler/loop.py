@@ -75,7 +75,6 @@ class Loop(ABC):
         self._over = threading.Event()
         self._is_open = False
         self._broken: BaseException | None = None
-        self._epoch: str | None = None
         self._report_due = True
         self._reporting = False
         self._report_from = 0.0
@@ -223,7 +222,7 @@ class Loop(ABC):
         self._events.put(partial(self._step, HookEnded()))
 
     def _claim(self) -> None:
-        epoch = self._epoch
+        epoch = self._life.epoch
 
         def claim() -> None:
             # Until it is answered: the claim may have been taken although the answer was lost, and then
@@ -262,7 +261,6 @@ class Loop(ABC):
 
     def _answered(self, said: State, answer: Answer) -> None:
         self._reporting = False
-        self._epoch = answer.epoch
         self._step(Answered(answer))
         if said is State.DRAINED:
             self._step(Reported())

@@ -58,7 +58,7 @@ def _serve(port: int, is_ready: object) -> ThreadingHTTPServer:
     try:
         server = ThreadingHTTPServer(("", port), Handler)
     except OSError as error:
-        raise SettingsError(f"QSCALER_READY_PORT {port}: {error}: type another port") from error
+        raise SettingsError(f"QSCALER_PROBE_PORT {port}: {error}: type another port") from error
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.1,), name="qscaler-readyz", daemon=True).start()
     return server

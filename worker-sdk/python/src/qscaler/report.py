@@ -105,6 +105,8 @@ class Report:
     durations: Durations = field(default_factory=Durations)
     #: The offer that it has claimed. In each report, so that a path that lost its data learns it again.
     claim: int | None = None
+    #: The path's epoch that it knows, unless a claim is on its way: what it claims from now on is of this one.
+    epoch: str | None = None
     #: Its process id, where that says something to the reader.
     pid: int | None = None
     #: The version of the protocol that it speaks.
@@ -127,6 +129,7 @@ class Report:
                 "busyMs": self.busy_ms,
                 "durations": {str(bucket): count for bucket, count in sorted(self.durations.counts.items())},
                 "claim": self.claim,
+                "epoch": self.epoch,
                 "pid": self.pid,
             },
             separators=(",", ":"),

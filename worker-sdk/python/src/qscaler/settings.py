@@ -106,11 +106,11 @@ _VARIABLES = {
     "QSCALER_PARK": "park",
     "QSCALER_PAYLOAD": "payload",
     "QSCALER_PROCESSES": "processes",
-    "QSCALER_QUEUE_CA_FILE": "ca_file",
+    "QSCALER_QUEUE_CA": "ca_file",
     "QSCALER_QUEUE_PASSWORD": "password",
     "QSCALER_QUEUE_USERNAME": "username",
-    "QSCALER_READY_FILE": "ready_file",
-    "QSCALER_READY_PORT": "ready_port",
+    "QSCALER_PROBE_FILE": "ready_file",
+    "QSCALER_PROBE_PORT": "ready_port",
     "QSCALER_SLOTS": "slots",
 }
 

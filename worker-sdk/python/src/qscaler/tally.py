@@ -47,6 +47,7 @@ class Tally:
             # A copy: it is written while tasks go on ending.
             durations=Durations(self._durations.counts),
             claim=life.claim,
+            epoch=life.counts_in(),
             pid=os.getpid(),
         )
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use qscaler_protocol::lifecycle::{Action, Input, Lifecycle};
-use qscaler_protocol::name::{BootId, Epoch, OfferId};
+use qscaler_protocol::name::{BootId, OfferId};
 use qscaler_protocol::report::{Answer, State};
 
 use super::execute::{Outcome, RETRY, Work, execute};
@@ -86,7 +86,6 @@ pub(crate) struct Run {
     give_back: CancellationToken,
     leaving: CancellationToken,
     fetch_pause: Duration,
-    epoch: Option<Epoch>,
     report_due: bool,
     reporting: bool,
     report_from: Instant,
@@ -121,7 +120,6 @@ impl Run {
             give_back: CancellationToken::new(),
             leaving: CancellationToken::new(),
             fetch_pause: Duration::ZERO,
-            epoch: None,
             report_due: true,
             reporting: false,
             report_from: Instant::now(),

@@ -68,6 +68,7 @@ impl Tally {
             busy_ms: milliseconds(self.busy),
             durations: self.durations.clone(),
             claim: life.claim(),
+            epoch: life.counts_in().cloned(),
             pid: Some(std::process::id()),
         }
     }

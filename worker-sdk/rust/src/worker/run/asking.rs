@@ -35,7 +35,11 @@ impl Run {
     }
 
     pub(super) fn report_if_due(&mut self) {
-        let Some((_, worker)) = &self.settings.identity else { return };
+        let Some((_, worker)) = &self.settings.identity else {
+            // Nobody counts it, so nobody is told; a report that stays due would wake the loop for ever.
+            self.report_due = false;
+            return;
+        };
         if !self.report_due || self.reporting || Instant::now() < self.report_from {
             return;
         }
@@ -52,7 +56,6 @@ impl Run {
         self.reporting = false;
         match answer {
             Ok(answer) => {
-                self.epoch.clone_from(&answer.epoch);
                 self.step(Input::Answered(answer));
                 if said == State::Drained {
                     self.step(Input::Reported);
@@ -72,7 +75,8 @@ impl Run {
     }
 
     pub(super) fn claim(&self) {
-        let (queue, events, epoch) = (Arc::clone(&self.queue), self.events.0.clone(), self.epoch.clone());
+        let (queue, events) = (Arc::clone(&self.queue), self.events.0.clone());
+        let epoch = self.life.epoch().cloned();
         tokio::spawn(async move {
             let Some(epoch) = epoch else {
                 let _ = events.send(Event::Claimed(None));
