@@ -8,6 +8,7 @@ mod ends;
 mod fixture;
 mod kills;
 mod memory;
+mod nobody;
 mod offers;
 mod outages;
 mod servers;
