@@ -12,7 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -383,8 +383,10 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            worker.end()
+        # Each of them, also when ending one fails.
+        with ExitStack() as stack:
+            for worker in self.workers:
+                stack.callback(worker.end)
 
     def start(self, **environment: str) -> WorkerProcess:
         """One more, with these variables beside those of all."""

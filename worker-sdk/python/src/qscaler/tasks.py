@@ -76,10 +76,16 @@ class Held:
     def abandon(self) -> None:
         """Ends the work, which was given back. Waits a moment for it to stop."""
         with self._lock:
-            thread = self._thread
-        if thread is not None:
-            self.slot.interrupt(thread)
+            is_at_work = self._thread is not None and not self.stopped.is_set()
+            if self._thread is not None and is_at_work:
+                self.slot.interrupt(self._thread)
+        if is_at_work:
             self.stopped.wait(STOP_MAX)
+
+    def leave(self) -> None:
+        """Called in the slot's thread after the work: from here on nothing interrupts it."""
+        with self._lock:
+            self.stopped.set()
 
 
 class TaskLoop(Loop):
@@ -169,7 +175,7 @@ class TaskLoop(Loop):
             if not held.decide():
                 raise GivenBack
         finally:
-            held.stopped.set()
+            held.leave()
         took = time.monotonic() - held.begin
         try:
             kept = self._settle(held.leased, result)
