@@ -82,6 +82,7 @@ impl Part {
             }
             Part::Python => {
                 servers::bring("redis-server")?;
+                servers::bring("openssl")?;
                 python::commands()
             }
         })

@@ -18,8 +18,8 @@ pub(crate) fn commands() -> Vec<Line> {
     vec![
         make,
         inside("-m pip install --quiet --disable-pip-version-check --editable .[dev]"),
-        inside("-m ruff check"),
-        inside("-m ruff format --check"),
+        inside("-m ruff check ."),
+        inside("-m ruff format --check ."),
         inside("-m mypy"),
         inside("-m pytest --quiet"),
     ]

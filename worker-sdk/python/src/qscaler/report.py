@@ -105,7 +105,7 @@ class Report:
     durations: Durations = field(default_factory=Durations)
     #: The offer that it has claimed. In each report, so that a path that lost its data learns it again.
     claim: int | None = None
-    #: The path's epoch that it knows, unless a claim is on its way: what it claims from now on is of this one.
+    #: The path's epoch that it knows, unless a claim is on its way: what it claims from now on is of it.
     epoch: str | None = None
     #: Its process id, where that says something to the reader.
     pid: int | None = None
