@@ -6,31 +6,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use qscaler_cel::WindowFunction as Function;
+
 use crate::time::Time;
 
 /// Buckets of a window.
 const BUCKETS: u64 = 60;
 /// Buckets of a window for quantiles, each with one sample: the newest.
 const QUANTILE_BUCKETS: u64 = 200;
-
-/// What a window keeps per bucket, and how it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Function {
-    Avg,
-    Min,
-    Max,
-    Sum,
-    Count,
-    Last,
-    Quantile,
-    Stddev,
-    Delta,
-    Increase,
-    Rate,
-    Deriv,
-    PredictLinear,
-    Ewma,
-}
 
 /// The memory of one window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +31,19 @@ pub struct Window {
     base: i64,
 }
 
-impl Function {
+/// What a window keeps per bucket of a function.
+trait Bucketed: Sized {
+    /// The function of a key's name; none for one of a later version.
+    fn named(name: &str) -> Option<Self>;
+    /// Numbers per bucket.
+    fn width(self) -> usize;
+    /// What a new bucket holds after its first sample, `ms` after the bucket began.
+    fn first(self, value: f64, ms: f64) -> [f64; 3];
+    /// Adds a sample to a bucket.
+    fn add(self, held: [f64; 3], value: f64, ms: f64) -> [f64; 3];
+}
+
+impl Bucketed for Function {
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "avg" => Function::Avg,
@@ -69,7 +64,6 @@ impl Function {
         })
     }
 
-    /// Numbers per bucket.
     fn width(self) -> usize {
         match self {
             Function::Min
@@ -89,7 +83,6 @@ impl Function {
         }
     }
 
-    /// What a new bucket holds after its first sample, `ms` after the bucket began.
     fn first(self, value: f64, ms: f64) -> [f64; 3] {
         match self {
             Function::Avg => [value, 1.0, 0.0],
@@ -101,7 +94,6 @@ impl Function {
         }
     }
 
-    /// Adds a sample to a bucket.
     fn add(self, held: [f64; 3], value: f64, ms: f64) -> [f64; 3] {
         let [a, b, c] = held;
         match self {

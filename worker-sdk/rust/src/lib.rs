@@ -61,3 +61,8 @@ pub use queue::{Error, Queue, connect};
 pub use settings::Settings;
 pub use task::{Lease, Leased, Task};
 pub use worker::{Ended, HeldTask, Tasks, Worker};
+
+/// The examples of the page for new users are compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Page;
