@@ -154,7 +154,7 @@ impl Checker<'_> {
 
     fn name(&mut self, ast: &Ast) -> Option<Checked> {
         let Some(name) = ast.name() else { return self.no_name(ast) };
-        if let Some(place) = self.locals.iter().position(|local| *local == name) {
+        if let Some(place) = self.locals.iter().rposition(|local| *local == name) {
             return Some(Checked::Number(Type::Number, Number::Local(place)));
         }
         let Some((of, kind)) = self.compiler.scope.get(&name) else {

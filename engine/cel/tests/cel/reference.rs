@@ -63,6 +63,12 @@ fn what_both_admit_has_the_same_value() {
                 assert_eq!(a.to_bits(), b.to_bits(), "{text}");
             }
             (Ok(Value::Bool(a)), Ok(Plain::Bool(b))) => assert_eq!(a, b, "{text}"),
+            // The plain interpreter computes the whole list first and cannot compare what is no number; we
+            // look at an element only while the answer is open.
+            (Ok(_), Err(_)) if text.contains(".exists(") => {
+                faults += 1;
+                continue;
+            }
             (Ok(ours), plain) => panic!("{text}: ours {ours}, plain {plain:?}"),
             // The plain interpreter computes on with infinities and what is no number; we say so instead.
             (Err(_), _) => {
