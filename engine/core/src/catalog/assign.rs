@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use qscaler_cel::{Input, closest};
+use qscaler_cel::closest;
 
 use super::{Catalog, Entry};
 use crate::document::rule::SelectorKind;
 use crate::plan::Leave;
 use crate::problem::{Code, Finding, Place, Problem};
+use crate::record::used_signals;
 use crate::rule::{Policy, Rule};
 use crate::workload::{System, Workload};
 
@@ -132,13 +133,8 @@ fn inferred(index: usize, workload: &Workload, rule: &Rule) -> Vec<Finding> {
         return vec![];
     }
     let uses = |signal: &str| {
-        rule.inputs.iter().any(|input| match input {
-            Input::Signal(name) => name == signal || name.ends_with(&signal.replace("queue.", "'].")),
-            Input::Window(window) => {
-                window.signal == signal || window.signal.ends_with(&signal.replace("queue.", "']."))
-            }
-            Input::Parameter(_) | Input::Let(_) => false,
-        })
+        let of_one_queue = signal.replace("queue.", "'].");
+        used_signals(rule).any(|name| name == signal || name.ends_with(&of_one_queue))
     };
     let place = || Place::value(index, "/spec/source/type");
     let mut findings = vec![];

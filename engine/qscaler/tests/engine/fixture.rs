@@ -69,6 +69,11 @@ impl Site {
 
     /// A rule that wants as many workers as the file says, at least.
     pub(crate) fn write_rule(&self, workers: u32) {
+        self.write_replicas(&format!("desired: queue.length + queue.inflight, min: {workers}, max: 8"));
+    }
+
+    /// The same rule with other `replicas`.
+    pub(crate) fn write_replicas(&self, replicas: &str) {
         self.write(
             "rules/fixed.yaml",
             &format!(
@@ -76,7 +81,7 @@ impl Site {
 kind: ScalingRule
 metadata: {{name: fixed}}
 spec:
-  replicas: {{desired: queue.length + queue.inflight, min: {workers}, max: 8}}
+  replicas: {{{replicas}}}
   behavior: {{scaleDown: {{stabilizationWindow: 0s}}}}
 "
             ),

@@ -13,18 +13,7 @@ const LONG: f64 = 6.0;
 const RHYTHM: Duration = Duration::from_secs(3);
 
 fn write_rule(site: &Site, workers: u32) {
-    site.write(
-        "rules/fixed.yaml",
-        &format!(
-            "apiVersion: qscaler.dev/v1alpha1
-kind: ScalingRule
-metadata: {{name: fixed}}
-spec:
-  replicas: {{desired: {workers} + 0 * queue.length, min: 1, max: 12}}
-  behavior: {{scaleDown: {{stabilizationWindow: 0s}}}}
-"
-        ),
-    );
+    site.write_replicas(&format!("desired: {workers} + 0 * queue.length, min: 1, max: 12"));
 }
 
 /// How many workers have written their last line.
