@@ -18,6 +18,7 @@ texts! {
     LEAVE = "leave.lua";
     REAP = "reap.lua";
     ATTEMPTS = "attempts.lua";
+    TAKE = "take.lua";
     MEASURE = "measure.lua";
     ADOPT = "server.lua" "adopt.lua";
     PROJECT = "server.lua" "project.lua";

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::civil;
-use jiff::tz::TimeZone;
 
 use qscaler_cel::unit;
 use qscaler_core::record::{Line, replay};
@@ -18,11 +17,15 @@ use crate::exit::Exit;
 use crate::explain::{clock, explain};
 use crate::store::SqliteStore;
 
+/// A day of UTC in milliseconds.
+const DAY: i64 = 86_400_000;
+
 #[derive(Args)]
 pub(super) struct Explain {
     /// The workload, `NAME` or `NAMESPACE/NAME`; may be left out where there is only one.
     workload: Option<String>,
-    /// The moment: `12:03` or `12:03:20` (UTC), `2026-01-05T12:03:20Z`, or `5m` for five minutes ago. Now without.
+    /// The moment: `12:03` or `12:03:20` (UTC), `2026-01-05T12:03:20Z`, or `5m` for five minutes ago; up to
+    /// the end of that second, or `12:03:20.125` for that very millisecond. Now without.
     #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
     at: Option<Moment>,
     /// Ask the recorded question again and compare the answer bit by bit.
@@ -41,8 +44,8 @@ pub(super) struct Explain {
 enum Moment {
     Ago(Duration),
     Exact(Time),
-    /// Of this day, or of yesterday when it lies ahead.
-    OfDay(civil::Time),
+    /// In milliseconds of this day, or of yesterday when it lies ahead.
+    OfDay(Time),
 }
 
 impl Explain {
@@ -66,7 +69,7 @@ impl Explain {
         let store = SqliteStore::open(&self.state).await.map_err(|error| error.to_string())?;
         let workload = self.workload(&store).await?;
         let now = wall_clock();
-        let moment = self.at.map_or(Ok(now), |at| at.wall(now))?;
+        let moment = self.at.map_or(now, |at| at.wall(now));
         let lines = store.recorded(&workload, moment, 1).await.map_err(|error| error.to_string())?;
         let Some(line) = lines.first() else {
             let first = store.recorded_after(&workload, moment).await.map_err(|error| error.to_string())?;
@@ -127,26 +130,31 @@ impl Moment {
             return Ok(Moment::Ago(ago));
         }
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
-            return Ok(Moment::Exact(Time(timestamp.as_millisecond() + 999)));
+            return Ok(Moment::Exact(meant(timestamp.as_millisecond(), text)));
         }
-        let time = text.trim_end_matches('Z').parse();
-        time.map(Moment::OfDay)
-            .map_err(|_| "write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`".to_owned())
+        let time = text.trim_end_matches('Z').parse::<civil::Time>();
+        let time = time.map_err(|_| "write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`".to_owned())?;
+        let since_midnight = time.duration_since(civil::Time::midnight());
+        let milliseconds = i64::try_from(since_midnight.as_millis()).map_err(|error| error.to_string())?;
+        Ok(Moment::OfDay(meant(milliseconds, text)))
     }
 
-    /// `12:03` means up to the end of that second.
-    fn wall(self, now: Time) -> Result<Time, String> {
-        let time = match self {
-            Moment::Ago(ago) => return Ok(now - ago),
-            Moment::Exact(at) => return Ok(at),
-            Moment::OfDay(time) => time,
-        };
-        let failed = |error: jiff::Error| error.to_string();
-        let today = jiff::Timestamp::from_millisecond(now.0).map_err(failed)?.to_zoned(TimeZone::UTC).date();
-        let zoned = today.to_datetime(time).to_zoned(TimeZone::UTC).map_err(failed)?;
-        let moment = Time(zoned.timestamp().as_millisecond() + 999);
-        Ok(if moment.0 > now.0 + 60_000 { Time(moment.0 - 86_400_000) } else { moment })
+    fn wall(self, now: Time) -> Time {
+        match self {
+            Moment::Ago(ago) => now - ago,
+            Moment::Exact(at) => at,
+            Moment::OfDay(time) => {
+                let midnight = now.0.div_euclid(DAY) * DAY;
+                let today = Time(midnight + time.0);
+                if today.0 > now.0 + 60_000 { Time(today.0 - DAY) } else { today }
+            }
+        }
     }
+}
+
+/// The moment that a text without fraction means: up to the end of that second.
+fn meant(milliseconds: i64, text: &str) -> Time {
+    Time(if text.contains('.') { milliseconds } else { milliseconds + 999 })
 }
 
 /// When the number or its reason changed after this line.

@@ -136,11 +136,12 @@ fn explain_says_why_there_are_so_many_workers_and_the_record_gives_the_same_answ
             row.get(0)
         })
         .unwrap();
-    // `--at` means up to the end of that second; to the millisecond the record is asked as JSON.
+    // With a fraction it is that very millisecond, without one all up to the end of that second.
     let at = jiff::Timestamp::from_millisecond(first).unwrap();
-    let (text, error, exit) = explain(&site, &["work", "--replay", "--at", &at.to_string()]);
+    let exact = at.strftime("%FT%T.%3fZ").to_string();
+    let (text, error, exit) = explain(&site, &["work", "--replay", "--at", &exact]);
     assert_eq!((error.as_str(), exit), ("replay: the same decision, bit by bit\n", 0));
-    let clock = at.strftime("%H:%M:").to_string();
+    let clock = at.strftime("%T").to_string();
     assert!(text.starts_with(&format!("default/work at {clock}")), "{text}");
     for part in [
         "\n  rule      fixed",
