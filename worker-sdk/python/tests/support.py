@@ -20,7 +20,7 @@ from typing import Any, Callable, TypeVar
 import redis
 
 from qscaler.protocol import PathKeys, QueueKeys
-from qscaler.queue.redis import Script
+from qscaler.queue.redis_server import Script
 from qscaler.queue.sqlite import Database, Value
 
 T = TypeVar("T")

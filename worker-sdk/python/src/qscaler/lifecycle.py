@@ -73,7 +73,7 @@ class Claimed:
 
 @dataclass(frozen=True)
 class FetchStarted:
-    """A fetch is under way. Only after `Machine.may_fetch`."""
+    """A fetch is under way. Only after `Machine.may_fetch`, or `Machine.may_fetch_with_ack`."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,14 @@ class Machine:
         """Whether another fetch may be started now."""
         return self._phase is Phase.OPEN and self.busy + self._fetching < self.slots
 
+    def may_fetch_with_ack(self) -> bool:
+        """Whether another fetch may be started now together with the ack of a task that is held.
+
+        Not by one that would claim when that task has ended.
+        """
+        would_claim = self._opening and self.busy == 1
+        return self._phase is Phase.OPEN and self.busy + self._fetching <= self.slots and not would_claim
+
     def state(self) -> State:
         """The state to report."""
         if self._phase is Phase.STARTING:
@@ -165,7 +173,7 @@ class Machine:
         if isinstance(happened, Claimed):
             return self._claimed(happened.offer)
         if isinstance(happened, FetchStarted):
-            assert self.may_fetch(), "a fetch through a closed gate"
+            assert self.may_fetch() or self.may_fetch_with_ack(), "a fetch through a closed gate"
             self._fetching += 1
             return []
         if isinstance(happened, FetchEnded):

@@ -129,6 +129,8 @@ class Loop(ABC):
         log.info("connected")
         if self._settings.identity is None:
             self._step(Answered(Answer()))
+        else:
+            start_thread("listen", partial(self._path.listen, self._told_to_look, self._over), self._break)
 
     def _say_goodbye(self) -> None:
         try:
@@ -167,8 +169,15 @@ class Loop(ABC):
             self._deadline.end()
             self._step(Told())
         if now >= self._report_tick:
-            self._report_tick = now + self._settings.report_every
+            self._report_tick = now + self._path.look_every
             self._report_due = True
+
+    def _told_to_look(self) -> None:
+        self._events.put(self._look)
+
+    def _look(self) -> None:
+        """Reports, which is the way to look at the control path."""
+        self._report_due = True
 
     def _told(self) -> None:
         self._deadline.begin()
@@ -194,10 +203,11 @@ class Loop(ABC):
         elif action is Action.CLAIM:
             self._claim()
         elif action is Action.REPORT:
-            self._report_due = True
+            was_due, self._report_due = self._report_due, True
             if self._life.is_leaving():
                 self._report_from = 0.0
-            self._wake()
+            if self._life.is_leaving() or not was_due:
+                self._wake()
         elif action is Action.GIVE_BACK:
             self._give_back()
         elif action is Action.RUN_HOOK:

@@ -76,8 +76,6 @@ class Settings:
     identity: Identity | None = None
     #: A fetch waits this many seconds for a task before the worker looks around again.
     fetch_wait: float = 5.0
-    #: The longest pause between two reports, in seconds.
-    report_every: float = 1.0
 
     def fetch_wait_max(self) -> float:
         """The wait of a fetch: never so long that a hold could run out meanwhile."""
@@ -152,7 +150,7 @@ def _parse(variable: str, text: str, kind: type) -> Any:
 def _checked(settings: Settings) -> Settings:
     if settings.payload not in PAYLOADS:
         raise SettingsError(f"payload is {settings.payload!r}: type one of {', '.join(PAYLOADS)}")
-    for name in ("slots", "attempts_max", "lease", "report_every", "fetch_wait"):
+    for name in ("slots", "attempts_max", "lease", "fetch_wait"):
         if not getattr(settings, name) > 0:
             raise SettingsError(f"{name} must be above zero: {getattr(settings, name)}")
     if settings.grace < 0:

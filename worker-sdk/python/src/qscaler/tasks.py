@@ -6,6 +6,7 @@ import inspect
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -26,6 +27,9 @@ log = logging.getLogger("qscaler")
 
 #: A task that failed waits this many seconds, doubled for each attempt, up to the second figure.
 FAILED_FIRST, FAILED_MAX = 1.0, 60.0
+#: A slot that has got its next task along with an ack leaves this many seconds before another slot fetches,
+#: too: with short tasks one slot alone is faster than several that take turns.
+FETCH_AFTER = 0.002
 #: A task that is given back has this many seconds to stop before it is another worker's.
 STOP_MAX = 0.1
 
@@ -107,6 +111,7 @@ class TaskLoop(Loop):
         self._stop = Stop()
         self._is_fetching = False
         self._fetch_pause = 0.0
+        self._fetch_from = 0.0
         self._keep_at = 0.0
 
     def close(self) -> None:
@@ -120,7 +125,7 @@ class TaskLoop(Loop):
     def _work(self) -> None:
         # One fetch at a time: with several slots the next begins when this one has brought a task. A slot
         # fetches for itself, so that from task to task no other thread has to wake up.
-        if self._is_fetching or not self._life.may_fetch():
+        if self._is_fetching or not self._life.may_fetch() or time.monotonic() < self._fetch_from:
             return
         self._step(FetchStarted())
         self._is_fetching = True
@@ -148,7 +153,9 @@ class TaskLoop(Loop):
             return
         held = Held(leased, slot)
         self._handle(partial(self._fetched, held))
-        self._perform(held)
+        following = self._perform(held)
+        while following is not None:
+            following = self._perform(following)
 
     def _fetched(self, held: Held) -> None:
         self._is_fetching, self._fetch_pause = False, 0.0
@@ -167,7 +174,8 @@ class TaskLoop(Loop):
             return AsyncSlot(self._program.function, self._read, self._event_loop)
         return ThreadSlot(self._program.function, self._read)
 
-    def _perform(self, held: Held) -> None:
+    def _perform(self, held: Held) -> Held | None:
+        """Works on a task until its queue system knows. Returns the next one, where it came along."""
         try:
             if not held.enter():
                 raise GivenBack
@@ -177,12 +185,53 @@ class TaskLoop(Loop):
         finally:
             held.leave()
         took = time.monotonic() - held.begin
+        if result.error is None and self._may_take():
+            with suppress(QueueError):
+                return self._ack_and_take(held, took)
         try:
             kept = self._settle(held.leased, result)
         except QueueError:
-            return
+            return None
         outcome = Outcome.LATE if not kept else Outcome.DONE if result.error is None else Outcome.FAILED
         self._handle(partial(self._worked, held, took, outcome))
+        return None
+
+    def _may_take(self) -> bool:
+        """Whether the next task may be taken with the ack of this one. Then a fetch is under way."""
+        with self._lock:
+            if self._is_fetching or self._fetch_pause > 0 or not self._life.may_fetch_with_ack():
+                return False
+            self._is_fetching = True
+            self._step(FetchStarted())
+            return True
+
+    def _ack_and_take(self, held: Held, took: float) -> Held | None:
+        try:
+            kept, leased = self._queue.ack_and_take(held.leased.lease)
+        except QueueError as error:
+            log.warning("cannot acknowledge; trying again: %s", error)
+            self._handle(self._took_nothing)
+            raise
+        following = None if leased is None else Held(leased, held.slot)
+        self._handle(partial(self._acked, held, took, Outcome.DONE if kept else Outcome.LATE, following))
+        return following
+
+    def _acked(self, held: Held, took: float, outcome: Outcome, following: Held | None) -> None:
+        self._is_fetching = False
+        self._finished(held, took, outcome)
+        if following is None:
+            self._free.append(held.slot)
+        else:
+            self._held[following.leased.lease.token] = following
+        self._step(FetchEnded(following is not None))
+        now = time.monotonic()
+        if following is not None and now >= self._fetch_from and self._life.may_fetch():
+            self._fetch_from = now + FETCH_AFTER
+            self._wake()
+
+    def _took_nothing(self) -> None:
+        self._is_fetching, self._fetch_pause = False, RETRY_FIRST
+        self._step(FetchEnded(False))
 
     def _settle(self, leased: Leased, result: Result) -> bool:
         """Tells the queue system how a task ended, until it answers. False: the lease was lost before."""
@@ -231,7 +280,9 @@ class TaskLoop(Loop):
             run_hook(self._program.hook, self._event_loop)
 
     def _moments(self) -> list[float]:
-        return [self._keep_at] if self._is_open else []
+        moments = [self._keep_at] if self._is_open else []
+        may_fetch = not self._is_fetching and self._life.may_fetch()
+        return [*moments, self._fetch_from] if may_fetch else moments
 
     def _tick(self, now: float) -> None:
         super()._tick(now)

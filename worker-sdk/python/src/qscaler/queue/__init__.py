@@ -61,6 +61,9 @@ class ControlPath(ABC):
     not answer.
     """
 
+    #: The longest pause between two reports, which are looks at the control path, too, in seconds.
+    look_every = 1.0
+
     @abstractmethod
     def open(self) -> None:
         """Connects. Raises `SettingsError` when trying again cannot help."""
@@ -72,6 +75,12 @@ class ControlPath(ABC):
     @abstractmethod
     def claim(self, epoch: str) -> int | None:
         """Takes an open offer, or returns the claim that this worker has. None: there is none to take."""
+
+    def listen(self, told: Callable[[], None], over: threading.Event) -> None:  # noqa: B027 (not all can)
+        """Calls back whenever there may be something new on the path, until it is over.
+
+        Returns at once where the system tells nobody, or not this worker.
+        """
 
     @abstractmethod
     def leave(self) -> None:
@@ -99,6 +108,14 @@ class Queue(ControlPath):
     @abstractmethod
     def ack(self, lease: Lease) -> bool:
         """The task is done. False: the lease was lost before."""
+
+    def ack_and_take(self, lease: Lease) -> tuple[bool, Leased | None]:
+        """The same, and takes the next task if there is one, without waiting, where both cost as much as one.
+
+        Called like `fetch`, by one thread at a time. When it raises `QueueError`, each half may have been
+        done: the caller acknowledges again, and the task comes with one of the next fetches.
+        """
+        return self.ack(lease), None
 
     @abstractmethod
     def give_back(self, lease: Lease, delay: float, counts: bool) -> bool:

@@ -3,47 +3,32 @@
 A task is moved, never popped: from the queue to a list of the worker's own, which it keeps by renewing a
 lease. So a task is on the server in every moment, and when its worker gives no sign of life others put it
 back.
+
+A worker has two such lists. A task that is taken along with an ack comes to the other one: should the
+answer be lost, each list alone says what became of its half, also when both tasks are the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
 
-from qscaler.errors import QueueError, SettingsError
-from qscaler.protocol import PathKeys, QueueKeys, text
+from qscaler.errors import QueueError
+from qscaler.protocol import PathKeys, QueueKeys
 from qscaler.queue import Queue, Stop, identity_or_nobody
+from qscaler.queue.redis_server import ANSWER_MAX, Line, Script, Server
+from qscaler.queue.redis_watch import Watch
 from qscaler.report import Answer, Opening, Report
 from qscaler.settings import Settings
 from qscaler.task import Lease, Leased, Task
 
-try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ImportError:
-    raise SettingsError("queues in Redis need its package: pip install 'qscaler[redis]'") from None
-
-#: A server that takes longer to connect or to answer, in seconds, has failed this time.
-ANSWER_MAX = 5.0
-#: With several queues the worker waits at the first one this many seconds before it looks at all again.
-LOOK_EVERY = 0.5
 #: A wait at the server that was to end is asked to do so again after this many seconds.
 UNBLOCK_EVERY = 0.05
-
-
-class Script:
-    """One of the protocol's scripts, hashed once."""
-
-    def __init__(self, *files: str) -> None:
-        self.text = text("redis", *(f"{file}.lua" for file in files))
-        self.digest = hashlib.sha1(self.text.encode()).hexdigest()
-
 
 ACK = Script("ack")
 ATTEMPTS = Script("attempts")
@@ -54,114 +39,48 @@ LEAVE = Script("leave")
 REAP = Script("reap")
 REPORT = Script("server", "opening", "report")
 RETURN = Script("return")
+TAKE = Script("take")
 
 
-@contextmanager
-def _named_errors() -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        raise QueueError(f"redis: {error}") from error
+@dataclass(frozen=True)
+class Held:
+    """A task that this worker holds, and in which of its lists."""
 
+    keys: QueueKeys
+    holder: str
+    payload: bytes
 
-def _execute(client: redis.Redis, *command: Any) -> Any:
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
-def run_on(client: redis.Redis, script: Script, keys: list[str], *arguments: Any) -> Any:
-    """Runs a script on this connection, by its digest where the server knows it."""
-    with _named_errors():
-        try:
-            return _execute(client, "EVALSHA", script.digest, len(keys), *keys, *arguments)
-        except redis.exceptions.NoScriptError:
-            return _execute(client, "EVAL", script.text, len(keys), *keys, *arguments)
-
-
-class Server:
-    """A server that runs the protocol's scripts. Its connections come back by themselves."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._shared = self._client(ANSWER_MAX)
-
-    def _client(self, answer_max: float, single: bool = False) -> redis.Redis:
-        options: dict[str, Any] = {
-            "socket_connect_timeout": ANSWER_MAX,
-            "socket_timeout": answer_max,
-            # A command that was sent twice could move two tasks, or find its own work done and take that
-            # for a lost lease: whoever asks decides.
-            "retry": Retry(NoBackoff(), 0),
-            "client_name": "qscaler",
-            "protocol": 2,
-        }
-        for name in ("username", "password"):
-            if getattr(self._settings, name):
-                options[name] = getattr(self._settings, name)
-        if self._settings.url.startswith("rediss:"):
-            options["ssl_check_hostname"] = True
-        if self._settings.ca_file:
-            if not self._settings.url.startswith("rediss:"):
-                raise SettingsError("a file of certificates is set, but the URL has no TLS: type rediss://")
-            options["ssl_ca_certs"] = self._settings.ca_file
-        try:
-            pool = redis.ConnectionPool.from_url(self._settings.url, **options)
-        except (ValueError, TypeError) as error:
-            raise SettingsError(f"the Redis URL: {error}") from error
-        return redis.Redis(connection_pool=pool, single_connection_client=single)
-
-    def refuse_eviction(self) -> None:
-        """Refuses a server that may drop keys when its memory is full."""
-        with _named_errors():
-            try:
-                answer: Any = self._shared.config_get("maxmemory-policy")
-            except redis.ResponseError:
-                # Who may not ask is trusted: the answer is a help and not a lock.
-                return
-        policy = str(answer.get("maxmemory-policy") or answer.get(b"maxmemory-policy", b"").decode())
-        if policy.startswith("allkeys"):
-            raise SettingsError(
-                f"this Redis drops keys when its memory is full (maxmemory-policy {policy}), tasks and "
-                f"offers among them: set maxmemory-policy noeviction"
-            )
-
-    def ask(self, *command: Any) -> Any:
-        """Asks one command."""
-        with _named_errors():
-            return _execute(self._shared, *command)
-
-    def run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
-        """Runs a script."""
-        return run_on(self._shared, script, keys, *arguments)
-
-    def waiting_client(self) -> redis.Redis:
-        """A connection of its own, for commands that wait."""
-        with _named_errors():
-            return self._client(self._settings.fetch_wait_max() + ANSWER_MAX, single=True)
-
-    def close(self) -> None:
-        """Closes the connections that nobody uses."""
-        self._shared.connection_pool.disconnect(inuse_connections=False)
+    def processing(self) -> str:
+        """The list."""
+        return self.keys.processing + self.holder
 
 
 class RedisQueue(Queue):
     """One worker's view of a server."""
 
+    #: Offers make themselves heard; this often is enough for one that was not.
+    look_every = 5.0
+
     def __init__(self, settings: Settings) -> None:
         identity = identity_or_nobody(settings)
         self._settings = settings
         self._server = Server(settings)
-        self._keys = {queue: QueueKeys(queue) for queue in settings.queues}
+        self._queues = [QueueKeys(queue) for queue in settings.queues]
+        self._keys = {keys.queue: keys for keys in self._queues}
         self._path = PathKeys(identity.workload)
         self._worker = identity.worker
-        #: The connection that waits for tasks, with its number on the server.
-        self._waiting: tuple[redis.Redis, int] | None = None
-        #: Payloads that this worker holds, with their queue, by token.
-        self._held: dict[str, tuple[str, bytes]] = {}
+        # Who holds the tasks in the one list, and in the other.
+        self._holders = (identity.worker, f"{identity.worker}+")
+        self._watch: Watch | None = None
+        #: The connection by which tasks come.
+        self._line: Line | None = None
+        #: What this worker holds, by token.
+        self._held: dict[str, Held] = {}
         self._tokens = 0
         self._lock = threading.Lock()
-        self._held_since: float | None = None
-        # An answer was lost: there may be a task in this worker's list that it does not know of.
-        self._answer_lost = False
+        self._held_since: dict[str, float] = {}
+        # Until then there may be a task in this worker's lists that it does not know of.
+        self._doubt_until: float | None = None
 
     def open(self) -> None:
         """See `Queue`."""
@@ -172,119 +91,177 @@ class RedisQueue(Queue):
         """See `Queue`."""
         if stop.is_set():
             return None
-        self._hold_before_fetch()
         try:
-            leased = self._recover() if self._answer_lost else None
-            return leased or self._next(wait, stop)
+            if self._doubt_until is not None:
+                leased = self._recover()
+                if leased is not None:
+                    return leased
+            if len(self._queues) == 1:
+                return self._next_of_one(wait, stop)
+            return self._next_of_many(wait, stop)
         except QueueError:
-            self._answer_lost = True
-            self._disconnect()
+            self._begin_to_doubt()
             raise
 
-    def _hold_before_fetch(self) -> None:
-        """A worker holds before it fetches: what comes to its list is never without a holder."""
-        since = self._held_since
-        if since is None or time.monotonic() - since > self._settings.lease / 3:
-            for keys in self._keys.values():
-                self._hold(keys)
-            self._held_since = time.monotonic()
+    def _begin_to_doubt(self) -> None:
+        """An answer was lost: what was asked may have been done, or be done only later."""
+        self._doubt_until = math.inf
+        # A server that has lost its data has lost this worker's hold, too.
+        self._held_since.clear()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self._watch is not None:
+            self._watch.tell()
 
-    def _hold(self, keys: QueueKeys) -> bool:
+    def _hold_before(self, holder: str) -> None:
+        """A worker holds before it fetches: what comes to its list is never without a holder."""
+        since = self._held_since.get(holder)
+        if since is None or time.monotonic() - since > self._settings.lease / 3:
+            begin = time.monotonic()
+            for keys in self._queues:
+                self._hold(keys, holder)
+            self._held_since[holder] = begin
+
+    def _hold(self, keys: QueueKeys, holder: str) -> bool:
         """Renews the hold on one queue. False: it had been given up."""
-        kept = self._server.run(HOLD, [keys.leases], self._worker, _milliseconds(self._settings.lease))
+        kept = self._server.run(HOLD, [keys.leases], holder, _milliseconds(self._settings.lease))
         return bool(kept == 1)
 
     def _recover(self) -> Leased | None:
-        """A task that came to this worker's list by an answer that was lost."""
-        for keys in self._keys.values():
-            listed = self._server.ask("LRANGE", self._processing(keys), 0, -1)
-            with self._lock:
-                known = [payload for queue, payload in self._held.values() if queue == keys.queue]
-            for payload in listed:
-                if payload not in known:
-                    return self._take(keys, payload)
-                known.remove(payload)
-        self._answer_lost = False
+        """A task that came to this worker's lists by an answer that was lost."""
+        for holder in self._holders:
+            self._hold_before(holder)
+            for keys in self._queues:
+                found = self._unknown(keys, holder)
+                if found is not None:
+                    return self._begin(found)
+        if self._doubt_until == math.inf:
+            # The server may take as long as that to see that the connection is gone.
+            self._doubt_until = time.monotonic() + self._settings.fetch_wait_max() + ANSWER_MAX
+        elif self._doubt_until is not None and time.monotonic() > self._doubt_until:
+            self._doubt_until = None
         return None
 
-    def _take(self, keys: QueueKeys, payload: bytes) -> Leased:
+    def _unknown(self, keys: QueueKeys, holder: str) -> Held | None:
+        # First what is known: a task that ends meanwhile is not taken for an unknown one.
+        with self._lock:
+            held = [it.payload for it in self._held.values() if it.keys is keys and it.holder == holder]
+        for payload in self._server.ask("LRANGE", keys.processing + holder, 0, -1):
+            if payload not in held:
+                return Held(keys, holder, payload)
+            held.remove(payload)
+        return None
+
+    def _begin(self, held: Held) -> Leased:
+        """A task that was just moved to a list of this worker."""
+        failed, digest = self._connect().run(ATTEMPTS, [held.keys.attempts], held.payload)
+        return self._lease(held, int(failed), digest.decode())
+
+    def _lease(self, held: Held, failed: int, name: str) -> Leased:
         with self._lock:
             self._tokens += 1
             token = f"{self._worker}#{self._tokens}"
-            self._held[token] = (keys.queue, payload)
-        try:
-            # On the connection that has just moved it, which nobody else uses now.
-            failed, digest = run_on(self._connect()[0], ATTEMPTS, [keys.attempts], payload)
-        except QueueError:
-            with self._lock:
-                self._held.pop(token)
-            raise
-        name = digest.decode()
-        return Leased(Task(name, keys.queue, payload, int(failed) + 1), Lease(keys.queue, name, token))
+            self._held[token] = held
+        queue = held.keys.queue
+        return Leased(Task(name, queue, held.payload, failed + 1), Lease(queue, name, token))
 
-    def _next(self, wait: float, stop: Stop) -> Leased | None:
-        """Moves the next task, waiting for one at the first queue."""
-        if len(self._keys) > 1:
-            wait = min(wait, LOOK_EVERY)
-            for keys in self._keys.values():
-                moved = self._server.ask("LMOVE", keys.queue, self._processing(keys), "RIGHT", "LEFT")
-                if moved is not None:
-                    return self._take(keys, moved)
-        first = next(iter(self._keys.values()))
-        moved = self._wait_at(first, wait, stop)
-        return None if moved is None else self._take(first, moved)
+    def _connect(self) -> Line:
+        if self._line is None:
+            self._line = self._server.line(self._settings.fetch_wait_max())
+        return self._line
 
-    def _connect(self) -> tuple[redis.Redis, int]:
-        if self._waiting is None:
-            client = self._server.waiting_client()
-            with _named_errors():
-                self._waiting = (client, int(_execute(client, "CLIENT ID")))
-        return self._waiting
-
-    def _disconnect(self) -> None:
-        # The next one has another number.
-        if self._waiting is not None:
-            self._waiting[0].connection_pool.disconnect()
-            self._waiting = None
-
-    def _wait_at(self, keys: QueueKeys, wait: float, stop: Stop) -> Any:
-        client, number = self._connect()
+    def _next_of_one(self, wait: float, stop: Stop) -> Leased | None:
+        """Waits for a task and moves it in the same moment."""
+        keys, holder = self._queues[0], self._holders[0]
+        self._hold_before(holder)
+        line = self._connect()
         over = threading.Event()
 
         def unblock() -> None:
             # The server ends the waiting; should a task have come in the same moment, the answer has it.
             # Again and again, because the first may arrive there before the waiting begins.
             while not over.is_set():
-                with suppress(QueueError):
-                    self._server.ask("CLIENT UNBLOCK", number)
+                self._server.unblock(line.number)
                 over.wait(UNBLOCK_EVERY)
 
         # The server takes 0 for "without end".
-        move = ("BLMOVE", keys.queue, self._processing(keys), "RIGHT", "LEFT", max(wait, 0.001))
+        move = ("BLMOVE", keys.queue, keys.processing + holder, "RIGHT", "LEFT", max(wait, 0.001))
         try:
-            with _named_errors(), stop.calling(lambda: threading.Thread(target=unblock, daemon=True).start()):
-                return _execute(client, *move)
+            with stop.calling(lambda: threading.Thread(target=unblock, daemon=True).start()):
+                payload = line.ask(*move)
         finally:
             over.set()
+        return None if payload is None else self._begin(Held(keys, holder, payload))
 
-    def _processing(self, keys: QueueKeys) -> str:
-        return keys.processing + self._worker
+    def _next_of_many(self, wait: float, stop: Stop) -> Leased | None:
+        """Moves a task of the first queue that has one; waits where there is none."""
+        if self._watch is None:
+            self._watch = Watch(self._server, [keys.queue for keys in self._queues])
+        end = time.monotonic() + wait
+        while not stop.is_set():
+            if self._watch.take_news():
+                self._hold_before(self._holders[0])
+                taken = self._connect().run(TAKE, self._take_from(self._holders[0]))
+                leased = self._taken(self._holders[0], taken)
+                if leased is not None:
+                    return leased
+            if time.monotonic() >= end:
+                break
+            self._watch.wait(end - time.monotonic(), stop)
+        return None
 
-    def _on_held(self, script: Script, lease: Lease, keys: list[str], *more: Any) -> bool:
+    def _take_from(self, holder: str) -> list[str]:
+        return [key for keys in self._queues for key in (keys.queue, keys.processing + holder, keys.attempts)]
+
+    def _taken(self, holder: str, taken: Any) -> Leased | None:
+        if taken is None:
+            return None
+        if self._watch is not None:
+            self._watch.tell()
+        place, payload, failed, digest = taken
+        return self._lease(Held(self._queues[place], holder, payload), int(failed), digest.decode())
+
+    def ack_and_take(self, lease: Lease) -> tuple[bool, Leased | None]:
+        """See `Queue`."""
+        with self._lock:
+            held = self._held.get(lease.token)
+        if held is None or self._doubt_until is not None:
+            return self.ack(lease), None
+        first, second = self._holders
+        other = second if held.holder == first else first
+        try:
+            self._hold_before(other)
+            if self._watch is not None:
+                self._watch.take_news()
+            kept, taken = self._connect().run_all(
+                (ACK, [held.processing(), held.keys.counters, held.keys.attempts], [held.payload]),
+                (TAKE, self._take_from(other), []),
+            )
+        except QueueError:
+            self._begin_to_doubt()
+            raise
+        with self._lock:
+            self._held.pop(lease.token, None)
+        return bool(kept == 1), self._taken(other, taken)
+
+    def _on_held(self, script: Script, lease: Lease, keys: Sequence[str], *more: Any) -> bool:
         """Runs a script on a task that is held; its result is whether it still was."""
         with self._lock:
             held = self._held.get(lease.token)
         if held is None:
             return False
-        mine = self._processing(self._keys[lease.queue])
-        kept = self._server.run(script, [mine, *keys], held[1], *more)
+        kept = self._server.run(script, [held.processing(), *keys], held.payload, *more)
         with self._lock:
             self._held.pop(lease.token, None)
         return bool(kept == 1)
 
     def renew(self, lease: Lease) -> bool:
         """See `Queue`."""
-        return self._hold(self._keys[lease.queue])
+        with self._lock:
+            held = self._held.get(lease.token)
+        # One that is acknowledged in this moment was kept.
+        return held is None or self._hold(held.keys, held.holder)
 
     def ack(self, lease: Lease) -> bool:
         """See `Queue`."""
@@ -306,7 +283,7 @@ class RedisQueue(Queue):
     def reap(self) -> int:
         """See `Queue`."""
         back = 0
-        for keys in self._keys.values():
+        for keys in self._queues:
             names = [
                 keys.leases,
                 keys.queue,
@@ -331,14 +308,22 @@ class RedisQueue(Queue):
         """See `Queue`."""
         return _offer(self._server.run(CLAIM, [self._path.offers], epoch, self._worker))
 
+    def listen(self, told: Callable[[], None], over: threading.Event) -> None:
+        """See `Queue`."""
+        self._server.listen(self._path.offers, told, over)
+
     def leave(self) -> None:
         """See `Queue`."""
-        for keys in self._keys.values():
-            self._server.run(LEAVE, [keys.leases, self._processing(keys)], self._worker)
+        for holder in self._holders:
+            for keys in self._queues:
+                self._server.run(LEAVE, [keys.leases, keys.processing + holder], holder)
 
     def close(self) -> None:
         """See `Queue`."""
-        self._disconnect()
+        if self._watch is not None:
+            self._watch.close()
+        if self._line is not None:
+            self._line.close()
         self._server.close()
 
 
