@@ -234,6 +234,19 @@ class SqliteSystem(System):
         return bool(self._database.run("release", values))
 
 
+def push(system: System, task: object, **more: object) -> None:
+    system.push("work", json.dumps({"id": task, **more}).encode())
+
+
+def remaining(system: System) -> int:
+    """Tasks that are not done, wherever they are."""
+    return sum(system.measure("work")[:3])
+
+
+def is_held(system: System) -> bool:
+    return system.measure("work")[1] > 0
+
+
 class WorkerProcess(ABC):
     """A worker that runs, as a process; `program.py` keeps a diary."""
 

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from support import (
     HERE,
     Fleet,
-    RedisServer,
     RedisSystem,
     SqliteSystem,
     System,
     WorkerProcess,
     counts,
-    free_port,
+    is_held,
+    push,
     randomness,
+    remaining,
     until,
 )
 
 EXAMPLES = HERE.parent / "examples"
-
-
-def push(system: System, task: object, **more: object) -> None:
-    system.push("work", json.dumps({"id": task, **more}).encode())
-
-
-def remaining(system: System) -> int:
-    """Tasks that are not done, wherever they are."""
-    return sum(system.measure("work")[:3])
-
-
-def is_held(system: System) -> bool:
-    return system.measure("work")[1] > 0
 
 
 def test_sigterm_at_a_random_instant_finishes_the_task_or_gives_it_back_once(
@@ -265,85 +251,6 @@ def test_a_worker_that_parks_stays_drained_until_it_is_told_to_end(system: Syste
         assert worker.lines("start") == []
 
 
-def until_more_begin(fleet: Fleet, when: str) -> None:
-    seen = len(fleet.lines("start"))
-    until(f"tasks begin {when}", lambda: len(fleet.lines("start")) > seen, 10)
-
-
-def test_a_server_that_goes_away_makes_nobody_leave_and_loses_nothing(tmp_path: Path) -> None:
-    durable = ("--appendonly", "yes", "--appendfsync", "always")
-    port = free_port()
-    with RedisServer(tmp_path / "redis", *durable, port=port) as server:
-        system = RedisSystem(server.url)
-        with Fleet(tmp_path, system, LEASE="3") as fleet:
-            workers = [fleet.start_counted("uid", f"w{number}") for number in range(3)]
-            for task in range(20):
-                push(system, task, seconds=0.2)
-            workers[0].wait_for("start")
-            for away in ("restarted", "cut off"):
-                if away == "restarted":
-                    server.kill()
-                    time.sleep(1.0)
-                    server.start()
-                else:
-                    server.signal(signal.SIGSTOP)
-                    time.sleep(6.0 if counts(10) == 1 else 60.0)
-                    server.signal(signal.SIGCONT)
-                until_more_begin(fleet, f"after the server was {away}")
-            until("every task is done", lambda: remaining(system) == 0)
-            assert {int(task) for task in fleet.lines("end")} == set(range(20))
-            assert all(worker.is_running() for worker in workers)
-            server.kill()
-            time.sleep(2.0)
-            assert all(worker.is_running() for worker in workers)
-            for worker in workers:
-                worker.signal(signal.SIGTERM)
-            assert [worker.wait(30) for worker in workers] == [0, 0, 0], "also without a server"
-
-
-def test_a_worker_waits_for_a_server_that_comes_later(tmp_path: Path) -> None:
-    port = free_port()
-    server = RedisServer(tmp_path / "redis", port=port)
-    with Fleet(tmp_path, RedisSystem(server.url)) as fleet, server:
-        server.kill()
-        worker = fleet.start()
-        worker.wait_until("started")
-        time.sleep(1.0)
-        assert worker.is_running()
-        server.start()
-        push(RedisSystem(server.url), 1)
-        worker.wait_for("end")
-        server.kill()
-        early = fleet.start()
-        early.wait_until("started")
-        time.sleep(0.5)
-        early.signal(signal.SIGTERM)
-        assert early.wait() == 0, "told before anybody answered"
-
-
-def test_no_fetch_reaches_the_server_after_a_claim(redis_server: RedisServer, tmp_path: Path) -> None:
-    system = RedisSystem(redis_server.url)
-    with Fleet(tmp_path, system) as fleet, redis_server.client().monitor() as log:  # type: ignore[no-untyped-call]
-        for number in range(4):
-            fleet.start_counted("uid", f"w{number}")
-        until("all are idle", lambda: len(system.reports("uid")) == 4)
-        system.adopt("uid")
-        system.project("uid", [1, 2, 3, 4])
-        for worker in fleet.workers:
-            assert worker.wait() == 0
-        redis_server.client().echo("over")
-        claimed: set[str] = set()
-        fetches = 0
-        while (line := log.next_command()["command"]) != "ECHO over":
-            words = line.split()
-            if words[0] == "EVALSHA" and words[-1].startswith("w") and "epoch" in words:
-                claimed.add(words[-1])
-            if words[0] in ("BLMOVE", "LMOVE"):
-                fetches += 1
-                assert words[2].rsplit(":", 1)[1] not in claimed, line
-        assert (len(claimed), fetches > 0) == (4, True)
-
-
 def test_the_original_example_runs_unedited(system: System, tmp_path: Path) -> None:
     import pickle
 
@@ -360,32 +267,6 @@ def test_the_original_example_runs_unedited(system: System, tmp_path: Path) -> N
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
         assert worker.log.read_text().count("Shutting down worker...") == 1
-
-
-def test_an_idle_worker_asks_the_server_little(redis_server: RedisServer, tmp_path: Path) -> None:
-    system = RedisSystem(redis_server.url)
-    with Fleet(tmp_path, system) as fleet:
-        counted = fleet.start_counted("uid", "w")
-        until("it is idle", lambda: system.reports("uid").get("w", {}).get("state") == "idle")
-        before, cpu = commands(redis_server), cpu_seconds(counted.pid)
-        time.sleep(10)
-        asked, used = commands(redis_server) - before, cpu_seconds(counted.pid) - cpu
-        print(f"idle for 10 s: {asked} commands, {used:.2f} s of CPU")
-        assert asked <= 16
-        assert used < 0.5
-        # One that nobody counts has nothing to report.
-        uncounted = fleet.start()
-        uncounted.wait_until("connected")
-        cpu = cpu_seconds(uncounted.pid)
-        time.sleep(2)
-        assert cpu_seconds(uncounted.pid) - cpu < 0.2
-
-
-def commands(server: RedisServer) -> int:
-    """What workers asked; what scripts do inside the server does not count."""
-    stats: Any = server.client().info("commandstats")
-    asked = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_blmove", "cmdstat_lmove", "cmdstat_ping")
-    return sum(stats[name]["calls"] for name in asked if name in stats)
 
 
 def is_alive(pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -27,9 +28,9 @@ log = logging.getLogger("qscaler")
 
 #: A task that failed waits this many seconds, doubled for each attempt, up to the second figure.
 FAILED_FIRST, FAILED_MAX = 1.0, 60.0
-#: A slot that has got its next task along with an ack leaves this many seconds before another slot fetches,
-#: too: with short tasks one slot alone is faster than several that take turns.
-FETCH_AFTER = 0.002
+#: Where the last task took less than this many seconds, a slot that has got one has so long for it before
+#: another slot fetches, too: with short tasks one slot alone is faster than several that take turns.
+SHORT = 0.002
 #: A task that is given back has this many seconds to stop before it is another worker's.
 STOP_MAX = 0.1
 
@@ -112,6 +113,7 @@ class TaskLoop(Loop):
         self._is_fetching = False
         self._fetch_pause = 0.0
         self._fetch_from = 0.0
+        self._took = math.inf
         self._keep_at = 0.0
 
     def close(self) -> None:
@@ -161,6 +163,14 @@ class TaskLoop(Loop):
         self._is_fetching, self._fetch_pause = False, 0.0
         self._held[held.leased.lease.token] = held
         self._step(FetchEnded(True))
+        self._leave_time()
+
+    def _leave_time(self) -> None:
+        """Another slot fetches at once, or a little later where that is not likely to be of use."""
+        now = time.monotonic()
+        if self._took < SHORT and now >= self._fetch_from and self._life.may_fetch():
+            self._fetch_from = now + SHORT
+            self._wake()
 
     def _fetched_nothing(self, slot: Slot, pause: float) -> None:
         self._is_fetching, self._fetch_pause = False, pause
@@ -224,10 +234,8 @@ class TaskLoop(Loop):
         else:
             self._held[following.leased.lease.token] = following
         self._step(FetchEnded(following is not None))
-        now = time.monotonic()
-        if following is not None and now >= self._fetch_from and self._life.may_fetch():
-            self._fetch_from = now + FETCH_AFTER
-            self._wake()
+        if following is not None:
+            self._leave_time()
 
     def _took_nothing(self) -> None:
         self._is_fetching, self._fetch_pause = False, RETRY_FIRST
@@ -250,6 +258,7 @@ class TaskLoop(Loop):
 
     def _finished(self, held: Held, took: float, outcome: Outcome) -> None:
         del self._held[held.leased.lease.token]
+        self._took = took
         self._tally.add_task(took)
         self._tally.done += outcome is Outcome.DONE
         self._tally.failed += outcome is Outcome.FAILED
