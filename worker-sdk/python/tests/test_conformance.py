@@ -67,6 +67,35 @@ def test_lives_go_as_they_are_written(case: Any) -> None:
         assert seen == step["after"], f"step {place}: {step['input']}"
 
 
+OPEN = Answered(Answer("epoch", Opening.NONE))
+TASK = [FetchStarted(), FetchEnded(True)]
+
+
+@pytest.mark.parametrize(
+    ("slots", "steps", "may"),
+    [
+        (1, [OPEN, *TASK], True),
+        # It would claim when its last task ends; not before.
+        (1, [OPEN, *TASK, Answered(Answer("epoch", Opening.ANY))], False),
+        (2, [OPEN, *TASK, *TASK, Answered(Answer("epoch", Opening.ANY))], True),
+        # A gate that is closed, for whatever reason.
+        (2, [OPEN, *TASK, *TASK, Answered(Answer("epoch", Opening.NAMED))], False),
+        (1, [OPEN, *TASK, Told()], False),
+        (1, [OPEN, *TASK, Answered(Answer("epoch", Opening.NONE, claim=1))], False),
+        # One fetch is under way already.
+        (1, [OPEN, *TASK, FetchStarted()], False),
+        (2, [OPEN, *TASK, FetchStarted()], True),
+    ],
+)
+def test_the_next_task_may_come_with_an_ack_only_through_an_open_gate(
+    slots: int, steps: list[Input], may: bool
+) -> None:
+    life = Machine(slots)
+    for step in steps:
+        life.step(step)
+    assert life.may_fetch_with_ack() is may
+
+
 def test_durations_fall_into_their_buckets() -> None:
     for case in read("durations.json"):
         assert Durations.bucket(case["milliseconds"]) == case["bucket"], case

@@ -7,6 +7,8 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from support import EPOCH, RedisServer, RedisSystem, System, free_port, until
@@ -15,6 +17,7 @@ from qscaler import QueueError, SettingsError
 from qscaler.protocol import Identity
 from qscaler.queue import Queue, Stop, connect
 from qscaler.queue.redis import RedisQueue
+from qscaler.queue.redis_server import Line
 from qscaler.report import Answer, Opening, Report, State
 from qscaler.settings import Settings
 
@@ -167,6 +170,101 @@ def test_a_worker_takes_up_a_task_whose_answer_was_lost(redis_server: RedisServe
         return leased.task.payload
 
     assert until("the task is taken up", fetch) == b"task"
+
+
+@pytest.mark.parametrize("was_done", [False, True])
+@pytest.mark.parametrize("queues", [("q",), ("p", "q")])
+@pytest.mark.parametrize("next_payload", [b"same", b"other", None])
+def test_an_ack_and_a_task_whose_answers_were_lost_both_come_right(
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    was_done: bool,
+    queues: tuple[str, ...],
+    next_payload: bytes | None,
+) -> None:
+    system = RedisSystem(redis_server.url)
+    queue = open_queue(system.url, "one", *queues)
+    system.push("q", b"same")
+    first = queue.fetch(SOON, Stop())
+    assert first is not None
+    if next_payload is not None:
+        system.push("q", next_payload)
+    plain = Line.run_all
+
+    def lose(line: Line, *calls: Any) -> list[Any]:
+        if was_done:
+            plain(line, *calls)
+        raise QueueError("the answers are lost")
+
+    with monkeypatch.context() as during:
+        during.setattr(Line, "run_all", lose)
+        with pytest.raises(QueueError):
+            queue.ack_and_take(first.lease)
+    assert queue.ack(first.lease) is not was_done
+    second = queue.fetch(SOON, Stop())
+    assert (second and second.task.payload) == next_payload
+    if second is not None:
+        assert queue.ack_and_take(second.lease) == (True, None)
+    assert system.measure("q") == (0, 0, 0, 1 if next_payload is None else 2)
+
+
+def test_the_next_task_comes_with_the_ack_from_the_first_queue_that_has_one(system: System) -> None:
+    queue = open_queue(system.url, "one")
+    for payload in (b"low", b"high"):
+        system.push(payload.decode(), payload)
+    got = []
+    leased = queue.fetch(SOON, Stop())
+    while leased is not None:
+        got.append(leased.task.payload)
+        kept, following = queue.ack_and_take(leased.lease)
+        assert kept
+        leased = following or queue.fetch(SOON, Stop())
+    assert got == [b"high", b"low"]
+    assert system.measure("high") == system.measure("low") == (0, 0, 0, 1)
+
+
+def test_waits_at_several_queues_outlive_a_fetch_and_see_what_comes_later(redis_server: RedisServer) -> None:
+    system = RedisSystem(redis_server.url)
+    queue = open_queue(system.url, "one", "a", "b", "c")
+    for _ in range(3):
+        assert queue.fetch(SOON, Stop()) is None
+    waits: Any = system.client.info("commandstats")["cmdstat_blmove"]
+    assert waits["calls"] == 3, "one for each queue"
+    system.push("c", b"while nobody fetches")
+    system.push("b", b"before it in the order of queues")
+    for payload in (b"before it in the order of queues", b"while nobody fetches"):
+        leased = queue.fetch(SOON, Stop())
+        assert leased is not None
+        assert leased.task.payload == payload
+    queue.close()
+
+
+@pytest.mark.parametrize("may_listen", [True, False])
+def test_an_offer_makes_itself_heard_and_who_may_not_listen_says_so_once(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, may_listen: bool
+) -> None:
+    system = RedisSystem(redis_server.url)
+    system.adopt("w")
+    channels = ["*"] if may_listen else []
+    system.client.acl_setuser(
+        "mailer", enabled=True, passwords=["+secret"], keys=["*"], channels=channels, commands=["+@all"]
+    )
+    queue = open_queue(system.url, "one", "q", username="mailer", password="secret")
+    told, over = SimpleQueue[str](), threading.Event()
+    listener = threading.Thread(target=queue.listen, args=(lambda: told.put("look"), over))
+    listener.start()
+    if may_listen:
+        assert told.get(timeout=30) == "look", "something may have been said before it listened"
+        system.project("w", [1])
+        assert told.get(timeout=30) == "look"
+        system.project("w", [1])
+        over.set()
+    listener.join(30)
+    assert not listener.is_alive()
+    assert told.empty(), "once for each new offer"
+    warnings = [record.message for record in caplog.records]
+    assert len(warnings) == (0 if may_listen else 1)
+    assert all("cannot listen for offers" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])

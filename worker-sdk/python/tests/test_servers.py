@@ -6,12 +6,19 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support import Fleet, RedisServer, RedisSystem, counts, free_port, push, remaining, until
+import pytest
+from support import EPOCH, Fleet, RedisServer, RedisSystem, counts, free_port, push, remaining, until
+
+from qscaler import Worker
+from qscaler.protocol import Identity
+from qscaler.queue.redis import RedisQueue
+from qscaler.settings import Settings
 
 SECONDS = 20
 
@@ -47,9 +54,9 @@ def test_no_fetch_reaches_the_server_after_a_claim(redis_server: RedisServer, tm
             fleet.start_counted("uid", f"w{number}", QSCALER_QUEUE=queues)
         until("all are idle", lambda: len(system.reports("uid")) == 6)
         system.adopt("uid")
-        # Half of them learn of the offers while they take one task after the other.
+        # They learn of the offers while they take one task after the other.
         for task in range(1_000):
-            push(system, task)
+            push(system, task, seconds=0.005)
         until("all work", lambda: all(worker.lines("start") for worker in fleet.workers))
         system.project("uid", [1, 2, 3, 4])
         until("four have left", lambda: sum(not it.is_running() for it in fleet.workers) == 4)
@@ -103,6 +110,30 @@ def is_idle(system: RedisSystem) -> bool:
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_an_idle_worker_leaves_when_it_hears_of_an_offer_or_else_when_it_looks(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, hears: bool
+) -> None:
+    system = RedisSystem(redis_server.url)
+    system.adopt("uid")
+    # Of the two ways only one is open.
+    if hears:
+        monkeypatch.setattr(RedisQueue, "look_every", 1_000.0)
+    else:
+        monkeypatch.setattr(RedisQueue, "listen", lambda *_: None)
+    assert RedisQueue.look_every == (1_000.0 if hears else 5.0), "a lost wake-up costs no more"
+    settings = Settings(url=system.url, queues=("q",), identity=Identity("uid", "w"))
+    worker = Worker()
+    worker.task(lambda _task: None)
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(worker.run_on, RedisQueue(settings), settings)
+        # It has said that it knows the epoch, and has nothing more to say.
+        until("it is idle", lambda: is_idle(system) and system.reports("uid")["w"]["epoch"] == EPOCH)
+        time.sleep(0.5)
+        system.project("uid", [1])
+        assert ended.result(60).claim == 1
 
 
 class Outage:
