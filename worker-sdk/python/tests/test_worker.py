@@ -192,6 +192,13 @@ def test_a_process_that_dies_fails_its_task_and_the_next_gets_another() -> None:
     assert queue.dead == [Dead(1, "its process died: exit code -6", 2)]
 
 
+@pytest.mark.parametrize("name", ["broker", "k8s_client", "current_task", "qworker"])
+def test_what_the_originals_worker_had_and_this_one_has_not_is_refused_with_what_to_use(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"no '{name}', as it was in the original SDK: .+"):
+        getattr(Worker(), name)
+    assert not hasattr(Worker(), "anything_else")
+
+
 def test_a_hook_that_fails_keeps_nobody_from_leaving() -> None:
     worker, got = collector()
 

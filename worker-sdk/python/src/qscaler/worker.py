@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Attributes of the original's worker that this one does not have, and what there is instead.
+_OF_THE_ORIGINAL = {
+    "broker": "push tasks with a client of your own: redis.Redis(...).lpush(queue, json.dumps(task))",
+    "current_task": "call qscaler.current_task() in the task function",
+    "extra_termination": "call worker.stop()",
+    "k8s_client": "workers have no rights on Kubernetes; mount a Secret or set a variable from it",
+    "qworker": "workers have no rights on Kubernetes; the environment has what they need",
+    "scaler_config": "workers have no rights on Kubernetes; the environment has what they need",
+}
+
 
 class Worker:
     """Takes tasks from a queue and hands each to one function.
@@ -35,6 +45,14 @@ class Worker:
         self._lock = threading.Lock()
         self._loop: TaskLoop | None = None
         self._times_told = 0
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Only for what there is not."""
+            instead = _OF_THE_ORIGINAL.get(name)
+            hint = f", as it was in the original SDK: {instead}" if instead else ""
+            raise AttributeError(f"a Worker has no {name!r}{hint}")
 
     def task(self, function: F) -> F:
         """Decorates the function, or coroutine function, that works on one payload.
