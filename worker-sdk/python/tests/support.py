@@ -80,11 +80,12 @@ class RedisServer:
             stdin=subprocess.DEVNULL,
             stdout=(self._folder / "log").open("ab"),
         )
-        until("redis-server listens", self._listens)
+        until("redis-server answers", self._answers)
 
-    def _listens(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
-            return True
+    def _answers(self) -> bool:
+        """Also that it has read what it had written, if it had."""
+        with suppress(redis.RedisError), self.client() as client:
+            return bool(client.ping())
         return False
 
     def kill(self) -> None:
