@@ -224,6 +224,7 @@ def test_the_next_task_comes_with_the_ack_from_the_first_queue_that_has_one(syst
 
 
 def test_waits_at_several_queues_outlive_a_fetch_and_see_what_comes_later(redis_server: RedisServer) -> None:
+    before = set(threading.enumerate())
     system = RedisSystem(redis_server.url)
     queue = open_queue(system.url, "one", "a", "b", "c")
     for _ in range(3):
@@ -237,6 +238,7 @@ def test_waits_at_several_queues_outlive_a_fetch_and_see_what_comes_later(redis_
         assert leased is not None
         assert leased.task.payload == payload
     queue.close()
+    until("the waits end", lambda: set(threading.enumerate()) <= before, 5)
 
 
 @pytest.mark.parametrize("may_listen", [True, False])

@@ -15,6 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -182,7 +183,8 @@ class RedisQueue(Queue):
             # The server ends the waiting; should a task have come in the same moment, the answer has it.
             # Again and again, because the first may arrive there before the waiting begins.
             while not over.is_set():
-                self._server.unblock(line.number)
+                with suppress(QueueError):
+                    self._server.unblock(line.number)
                 over.wait(UNBLOCK_EVERY)
 
         # The server takes 0 for "without end".

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Callable
 
 from qscaler.errors import QueueError, SettingsError
@@ -113,9 +113,8 @@ class Server:
         return Line(self._client(wait_max + ANSWER_MAX).connection_pool)
 
     def unblock(self, number: int) -> None:
-        """Ends what another connection waits for. The server may not answer."""
-        with suppress(QueueError):
-            self.ask("CLIENT UNBLOCK", number)
+        """Ends what another connection waits for."""
+        self.ask("CLIENT UNBLOCK", number)
 
     def listen(self, channel: str, told: Callable[[], None], over: threading.Event) -> None:
         """Calls back at each message, and whenever one may have been missed, until it is over."""

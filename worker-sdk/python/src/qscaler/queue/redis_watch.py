@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from qscaler.background import start_thread
@@ -28,6 +29,7 @@ class Watch:
         self._news = True
         self._error: QueueError | None = None
         self._is_closed = False
+        self._server = server
         self._waits = [_Wait(self, server, queue) for queue in queues]
 
     def take_news(self) -> bool:
@@ -70,10 +72,12 @@ class Watch:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends the waits."""
+        """Ends the threads; those that wait at a server that does not answer, when their wait is over."""
         self._is_closed = True
-        for it in self._waits:
-            it.close()
+        with suppress(QueueError):
+            for number in [it.end() for it in self._waits]:
+                if number is not None:
+                    self._server.unblock(number)
 
 
 class _Wait:
@@ -92,7 +96,7 @@ class _Wait:
         self._armed.set()
 
     def _run(self) -> None:
-        while True:
+        while not self._watch.is_closed():
             self._armed.wait()
             if self._watch.is_closed():
                 break
@@ -108,9 +112,8 @@ class _Wait:
         if self._line is not None:
             self._line.close()
 
-    def close(self) -> None:
-        """Ends the thread."""
+    def end(self) -> int | None:
+        """Lets the thread end. The number of the connection by which it may be waiting."""
         line = self._line
-        if line is not None and self._armed.is_set():
-            self._server.unblock(line.number)
         self._armed.set()
+        return None if line is None else line.number
