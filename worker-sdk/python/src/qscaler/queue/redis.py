@@ -334,7 +334,7 @@ class RedisQueue(Queue):
     def leave(self) -> None:
         """See `Queue`."""
         for keys in self._keys.values():
-            self._server.run(LEAVE, [keys.leases, self._processing(keys)], self._worker)
+            self._server.run(LEAVE, [keys.leases, self._processing(keys), keys.turns + self._worker], self._worker)
 
     def close(self) -> None:
         """See `Queue`."""
