@@ -11,6 +11,8 @@ MERGE = "application/merge-patch+json"
 
 
 class Api:
+    """The API server, asked as one user."""
+
     def __init__(self, server: str, authority: Path, token: str) -> None:
         self.server = server
         self.headers = {"Authorization": f"Bearer {token}", "User-Agent": "testcluster"}
@@ -19,7 +21,8 @@ class Api:
     def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
         """The answer, or nothing when the server is not there or refuses."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.server + path, data, self.headers | {"Content-Type": kind}, method=method)
+        headers = self.headers | {"Content-Type": kind}
+        request = urllib.request.Request(self.server + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=10, context=self.context) as answer:
                 text = answer.read().decode()

@@ -30,8 +30,8 @@ def kube() -> Path:
 
 def metrics_server() -> Path:
     """What answers `kubectl top` and resource metrics."""
-    package = "sigs.k8s.io/metrics-server/cmd/metrics-server"
-    return ready("QSCALER_METRICS_SERVER", "metrics-server", HERE / "metrics-server", ["-ldflags", "-s -w", package])
+    build = ["-ldflags", "-s -w", "sigs.k8s.io/metrics-server/cmd/metrics-server"]
+    return ready("QSCALER_METRICS_SERVER", "metrics-server", HERE / "metrics-server", build)
 
 
 def ready(variable: str, name: str, module: Path, arguments: list[str]) -> Path:
@@ -62,8 +62,8 @@ def build(name: str, module: Path, out: Path, arguments: list[str]) -> None:
     if not shutil.which("go"):
         raise Missing(f"{name} must be built once, and Go is missing: https://go.dev/dl, 1.26 or later")
     print(f"building {name}: once, 10 to 20 minutes on two cores", file=sys.stderr)
-    command = ["go", "build", "-o", str(out), *arguments]
-    if subprocess.run(command, cwd=module, env=os.environ | {"CGO_ENABLED": "0"}, check=False).returncode != 0:
+    command, environment = ["go", "build", "-o", str(out), *arguments], os.environ | {"CGO_ENABLED": "0"}
+    if subprocess.run(command, cwd=module, env=environment, check=False).returncode != 0:
         raise Missing(f"{name} could not be built")
 
 

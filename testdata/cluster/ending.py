@@ -1,4 +1,4 @@
-"""How a cluster ends: its processes, its mounts, and what containerd and the kubelet keep outside of the folder."""
+"""How a cluster ends: its processes, its mounts, and what is kept outside of its folder."""
 
 import shutil
 import subprocess

@@ -1,5 +1,6 @@
-"""A control group of a cluster's own: everything that runs for it, pods included, is in there and nothing else is."""
+"""A control group of a cluster's own: what runs for it, pods included, is in there, and nothing else is."""
 
+import contextlib
 import os
 import signal
 import time
@@ -50,7 +51,7 @@ class Group:
             time.sleep(0.05)
         for folder in self.folders:
             for inner, _, _ in os.walk(folder, topdown=False):
-                os.rmdir(inner)
+                Path(inner).rmdir()
 
 
 def hierarchies() -> list[Path]:
@@ -84,7 +85,5 @@ def read(file: Path) -> str:
 
 
 def kill(process: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

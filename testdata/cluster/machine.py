@@ -28,9 +28,11 @@ class Failed(Exception):
 
 
 class Machine:
-    """A cluster has a network 127.X.Y.0/24 for itself, so that each port is the usual one and any number of
-    clusters stand beside each other. The first address is the node's and the API server's, and as the first
-    address of all Services it is what a pod finds in `KUBERNETES_SERVICE_HOST`."""
+    """A cluster with a network 127.X.Y.0/24 for itself.
+
+    So each port is the usual one, and any number of clusters stand beside each other. The first address is
+    the node's and the API server's: a pod finds it in `KUBERNETES_SERVICE_HOST`.
+    """
 
     def __init__(self, folder: Path, network: str, group: Group) -> None:
         self.folder, self.group = folder, group
@@ -78,18 +80,18 @@ class Machine:
         }
         return self.write(f"{user}.kubeconfig", content)
 
-    def start(self, name: str, *command: object) -> None:
+    def start(self, name: str, command: list[Path | str], flags: dict[str, str]) -> None:
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("wb") as out:
             self.running[name] = subprocess.Popen(
-                [str(word) for word in command],
+                [*command, *(f"--{flag}={value}" for flag, value in flags.items())],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=self.group.enter,
+                preexec_fn=self.group.enter,  # noqa: PLW1509 - there is one thread
             )
         self.write(f"{name}.pid", str(self.running[name].pid))
 
@@ -101,7 +103,7 @@ class Machine:
                 if process.poll() is not None:
                     raise Failed(f"{other} ended with {process.returncode}:\n{self.log(other)}")
             if time.monotonic() > limit:
-                raise Failed(f"{what} did not come within {SECONDS_TO_START} s; {name} says:\n{self.log(name)}")
+                raise Failed(f"{what} did not come within {SECONDS_TO_START} s:\n{self.log(name)}")
             time.sleep(0.1)
 
     def log(self, name: str) -> str:

@@ -33,9 +33,8 @@ NETWORK = {"cniVersion": "0.4.0", "name": "none", "plugins": [{"type": "loopback
 def start_runtime(machine: Machine) -> None:
     settings = CONTAINERD.format(folder=machine.folder, pause=PAUSE, address=machine.address)
     machine.write("cni/none.conflist", NETWORK)
-    machine.start("containerd", "containerd", "--config", machine.write("containerd.toml", settings))
-    ask = ["ctr", "--address", machine.path("containerd.sock"), "version"]
-    machine.wait_for("containerd", "containerd", lambda: subprocess.run(ask, capture_output=True).returncode == 0)
+    machine.start("containerd", ["containerd"], {"config": machine.write("containerd.toml", settings)})
+    machine.wait_for("containerd", "containerd", lambda: ctr(machine.folder, "version").returncode == 0)
     load(machine.folder, make_pause(machine))
 
 
@@ -48,10 +47,14 @@ def make_pause(machine: Machine) -> Path:
 
 def load(folder: Path, archive: Path) -> None:
     """Brings an image into the node; pods name it with `imagePullPolicy: Never`."""
-    command = ["ctr", "--address", str(folder / "containerd.sock"), "--namespace", "k8s.io", "images", "import"]
-    done = subprocess.run([*command, str(archive)], capture_output=True, text=True, check=False)
+    done = ctr(folder, "images", "import", str(archive))
     if done.returncode != 0:
         raise Failed(f"{archive} cannot be loaded: {done.stderr.strip()}")
+
+
+def ctr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["ctr", "--address", str(folder / "containerd.sock"), "--namespace", "k8s.io", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def start_kubelet(machine: Machine, kube: Path) -> None:
@@ -78,32 +81,41 @@ def start_kubelet(machine: Machine, kube: Path) -> None:
         "evictionHard": {"memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,
     }
-    machine.start(
-        "kubelet",
-        *(kube, "kubelet", "--config", machine.write("kubelet.json", settings)),
-        *("--kubeconfig", machine.path("node.kubeconfig"), "--hostname-override", "node"),
-        *("--root-dir", machine.path("kubelet"), "--cert-dir", machine.path("kubelet-pki")),
-        *("--node-ip", machine.address),
-    )
-    # The kubelet refuses a loopback address for its node, the API does not; it is needed for logs and metrics.
+    flags = {
+        "config": machine.write("kubelet.json", settings),
+        "kubeconfig": machine.path("node.kubeconfig"),
+        "hostname-override": "node",
+        "node-ip": machine.address,
+        "root-dir": machine.path("kubelet"),
+        "cert-dir": machine.path("kubelet-pki"),
+    }
+    machine.start("kubelet", [kube, "kubelet"], flags)
+    # The kubelet refuses a loopback address for its node, the API does not. Logs and metrics need one.
     addresses = [{"type": "InternalIP", "address": machine.address}, {"type": "Hostname", "address": "node"}]
     status = {"status": {"addresses": addresses}}
-    machine.wait_for("kubelet", "the node", lambda: machine.api.call("PATCH", f"{NODE}/status", status, MERGE))
-    machine.wait_for("kubelet", "the node's condition Ready", lambda: machine.api.condition(NODE, "Ready"))
+    api = machine.api
+    machine.wait_for("kubelet", "the node", lambda: api.call("PATCH", f"{NODE}/status", status, MERGE))
+    machine.wait_for("kubelet", "the node's condition Ready", lambda: api.condition(NODE, "Ready"))
     account = "/api/v1/namespaces/default/serviceaccounts/default"
-    machine.wait_for("controller-manager", "the service account of pods", lambda: machine.api.call("GET", account))
+    machine.wait_for("controller-manager", "the pods' service account", lambda: api.call("GET", account))
 
 
 def start_metrics(machine: Machine, program: Path) -> None:
     group, port = "metrics.k8s.io", 4443
     user = machine.path("admin.kubeconfig")
-    machine.start(
-        "metrics-server",
-        *(program, "--kubeconfig", user, "--authentication-kubeconfig", user, "--authorization-kubeconfig", user),
-        *("--bind-address", machine.address, "--secure-port", port, "--cert-dir", machine.path("metrics-pki")),
-        *("--kubelet-insecure-tls", "--kubelet-preferred-address-types", "InternalIP"),
-        *("--metric-resolution", "10s", "--kubelet-request-timeout", "5s"),
-    )
+    flags = {
+        "kubeconfig": user,
+        "authentication-kubeconfig": user,
+        "authorization-kubeconfig": user,
+        "bind-address": machine.address,
+        "secure-port": str(port),
+        "cert-dir": machine.path("metrics-pki"),
+        "kubelet-insecure-tls": "true",
+        "kubelet-preferred-address-types": "InternalIP",
+        "kubelet-request-timeout": "5s",
+        "metric-resolution": "10s",
+    }
+    machine.start("metrics-server", [program], flags)
     # A list of endpoints may hold no loopback address; the name of a Service may look like one.
     service = {
         "metadata": {"name": "metrics-server"},
