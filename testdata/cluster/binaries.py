@@ -75,3 +75,10 @@ def digest(module: Path) -> str:
     """Changes whenever the program that would be built does."""
     sources = [module / "go.mod", *sorted(module.glob("*.go"))]
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    try:
+        print(kube(), metrics_server(), sep="\n")
+    except Missing as problem:
+        sys.exit(str(problem))
