@@ -58,7 +58,7 @@ impl Cluster {
     }
 
     async fn until_pod(&self, name: &str, what: &str, so: impl Condition<Pod>) -> Option<Pod> {
-        wait(what, await_condition(self.api(), name, so)).await
+        wait(what, Box::pin(await_condition(self.api(), name, so))).await
     }
 }
 
