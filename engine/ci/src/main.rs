@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "this is a command line")]
 
+mod cluster;
 mod line;
 mod part;
 mod python;

@@ -30,7 +30,7 @@ fn is_installed(program: &str) -> bool {
     env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout == b"0\n")
 }

@@ -106,6 +106,12 @@ impl Lifecycle {
         self.phase == Phase::Open && self.busy + self.fetching < self.slots
     }
 
+    /// Whether the next fetch may be started in the same step in which the queue system is told that a
+    /// task is done: nothing waits for the moment in between.
+    pub fn may_fetch_on(&self) -> bool {
+        self.phase == Phase::Open && self.busy > 0 && !(self.opening && self.busy == 1)
+    }
+
     /// The state to report.
     pub fn state(&self) -> State {
         match self.phase {

@@ -18,7 +18,9 @@ texts! {
     LEAVE = "leave.lua";
     REAP = "reap.lua";
     ATTEMPTS = "attempts.lua";
-    TAKE = "take.lua";
+    TAKE = "next.lua" "take.lua";
+    TURN = "next.lua" "turn.lua";
+    FENCE = "next.lua" "fence.lua";
     MEASURE = "measure.lua";
     ADOPT = "server.lua" "adopt.lua";
     PROJECT = "server.lua" "project.lua";
@@ -40,6 +42,8 @@ pub struct QueueKeys {
     pub leases: String,
     /// What the lists of tasks that holders hold begin with; the holder follows.
     pub processing: String,
+    /// What the hashes of holders' turns begin with; the holder follows. The last turn of each slot.
+    pub turns: String,
     /// Sorted set: tasks that wait for a moment.
     pub delayed: String,
     /// Hash: failed attempts by digest of the payload.
@@ -60,6 +64,7 @@ impl QueueKeys {
             queue: queue.to_owned(),
             leases: key("leases"),
             processing: key("processing:"),
+            turns: key("turns:"),
             delayed: key("delayed"),
             attempts: key("attempts"),
             counters: key("counters"),

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from support import EPOCH, RedisServer, RedisSystem, System, free_port, until
@@ -17,7 +17,7 @@ from qscaler import QueueError, SettingsError
 from qscaler.protocol import Identity
 from qscaler.queue import Queue, Stop, connect
 from qscaler.queue.redis import RedisQueue
-from qscaler.queue.redis_server import Line
+from qscaler.queue.redis_server import Line, Script, Server
 from qscaler.report import Answer, Opening, Report, State
 from qscaler.settings import Settings
 
@@ -189,23 +189,78 @@ def test_an_ack_and_a_task_whose_answers_were_lost_both_come_right(
     assert first is not None
     if next_payload is not None:
         system.push("q", next_payload)
-    plain = Line.run_all
+    asked: list[tuple[Script, list[str], list[Any]]] = []
 
-    def lose(line: Line, *calls: Any) -> list[Any]:
-        if was_done:
-            plain(line, *calls)
-        raise QueueError("the answers are lost")
+    def losing(plain: Callable[..., Any], is_done: bool) -> Callable[..., Any]:
+        def lose(by: Any, script: Script, keys: list[str], *arguments: Any) -> Any:
+            asked.append((script, keys, list(arguments)))
+            if is_done:
+                plain(by, script, keys, *arguments)
+            raise QueueError("the answer is lost")
+
+        return lose
 
     with monkeypatch.context() as during:
-        during.setattr(Line, "run_all", lose)
+        during.setattr(Line, "run", losing(Line.run, was_done))
         with pytest.raises(QueueError):
             queue.ack_and_take(first.lease)
-    assert queue.ack(first.lease) is not was_done
+        # And that of the question whether it was done.
+        during.setattr(Server, "run", losing(Server.run, True))
+        with pytest.raises(QueueError):
+            queue.ack(first.lease)
+    assert queue.ack(first.lease), "done by the turn or by this"
     second = queue.fetch(SOON, Stop())
     assert (second and second.task.payload) == next_payload
+    script, keys, arguments = asked[0]
+    late: Any = system.client.eval(script.text, len(keys), *keys, *arguments)
+    assert late == [-1, None], "a turn that comes late does nothing"
     if second is not None:
-        assert queue.ack_and_take(second.lease) == (True, None)
+        assert queue.ack(second.lease)
+    assert queue.fetch(SOON, Stop()) is None
+    assert queue.ack_and_take(first.lease) == (False, None)
     assert system.measure("q") == (0, 0, 0, 1 if next_payload is None else 2)
+
+
+def test_a_take_that_comes_late_takes_nothing(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = RedisSystem(redis_server.url)
+    queue = open_queue(system.url, "one", "p", "q")
+    asked: list[Any] = []
+
+    def lose(_line: Line, script: Script, keys: list[str], *arguments: Any) -> Any:
+        asked.append((script.text, len(keys), *keys, *arguments))
+        raise QueueError("the answer is lost")
+
+    with monkeypatch.context() as during:
+        during.setattr(Line, "run", lose)
+        with pytest.raises(QueueError):
+            queue.fetch(SOON, Stop())
+    queue.leave()
+    system.push("q", b"task")
+    assert system.client.eval(*asked[0]) is None
+    assert system.measure("q") == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("queues", [("q",), ("p", "q")])
+def test_a_worker_that_starts_again_under_its_name_goes_on(
+    redis_server: RedisServer, queues: tuple[str, ...]
+) -> None:
+    system = RedisSystem(redis_server.url)
+    for number in range(8):
+        system.push("q", b"%d" % number)
+    got = []
+    for _ in range(2):
+        # The first one is never told to leave.
+        queue = open_queue(system.url, "one", *queues)
+        leased = queue.fetch(SOON, Stop())
+        for _ in range(3):
+            assert leased is not None
+            got.append(leased.task.payload)
+            kept, following = queue.ack_and_take(leased.lease)
+            assert kept
+            leased = following or queue.fetch(SOON, Stop())
+    assert got == [b"%d" % number for number in range(6)]
 
 
 def test_the_next_task_comes_with_the_ack_from_the_first_queue_that_has_one(system: System) -> None:

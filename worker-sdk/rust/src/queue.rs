@@ -46,6 +46,12 @@ pub trait Queue: Send + Sync + 'static {
     /// The task is done. `false`: the lease was lost before.
     async fn ack(&self, lease: &Lease) -> Result<bool, Error>;
 
+    /// The task is done, as [`Queue::ack`] says, and the next is taken if there is one now. Who cannot do
+    /// both in one step takes none.
+    async fn ack_and_take(&self, lease: &Lease) -> Result<(bool, Option<Leased>), Error> {
+        self.ack(lease).await.map(|kept| (kept, None))
+    }
+
     /// Puts the task back, to be taken after `delay`. `counts`: this attempt counts against the task.
     /// `false`: the lease was lost before.
     async fn give_back(&self, lease: &Lease, delay: Duration, counts: bool) -> Result<bool, Error>;

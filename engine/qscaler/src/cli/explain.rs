@@ -133,7 +133,8 @@ impl Moment {
             return Ok(Moment::Exact(meant(timestamp.as_millisecond(), text)));
         }
         let time = text.trim_end_matches('Z').parse::<civil::Time>();
-        let time = time.map_err(|_| "write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`".to_owned())?;
+        let time =
+            time.map_err(|_| "write `12:03`, `12:03:20`, `2026-01-05T12:03:20Z` or `5m`".to_owned())?;
         let since_midnight = time.duration_since(civil::Time::midnight());
         let milliseconds = i64::try_from(since_midnight.as_millis()).map_err(|error| error.to_string())?;
         Ok(Moment::OfDay(meant(milliseconds, text)))

@@ -5,6 +5,8 @@
 mod adopt;
 mod badinput;
 mod cli;
+#[cfg(feature = "kubernetes")]
+mod cluster;
 mod control;
 mod demo;
 mod fixture;

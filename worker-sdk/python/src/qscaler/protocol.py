@@ -56,6 +56,9 @@ class QueueKeys:
         self.leases = key("leases")
         #: What the lists of tasks that holders hold begin with; the holder follows.
         self.processing = key("processing:")
+        #: What the hashes of holders' turns begin with; the holder and its process follow. The last turn of
+        #: each slot.
+        self.turns = key("turns:")
         #: Sorted set: tasks that wait for a moment.
         self.delayed = key("delayed")
         #: Hash: failed attempts by digest of the payload.

@@ -5,6 +5,7 @@ mod asking;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -16,7 +17,7 @@ use qscaler_protocol::lifecycle::{Action, Input, Lifecycle};
 use qscaler_protocol::name::{BootId, OfferId};
 use qscaler_protocol::report::{Answer, State};
 
-use super::execute::{Outcome, RETRY, Work, execute};
+use super::execute::{Outcome, Over, RETRY, Slot, Work};
 use super::tally::Tally;
 use super::{Ended, Hook, random_name};
 use crate::lifecycle::Fetch;
@@ -45,10 +46,10 @@ pub(crate) enum Event {
         failed: bool,
     },
     Fetched(Result<Option<Leased>, Error>),
-    Finished {
+    /// A task is over; its key stays for the one that came in its place.
+    Over {
         key: u64,
-        took: Duration,
-        outcome: Outcome,
+        over: Over,
     },
     Answered {
         said: State,
@@ -85,6 +86,7 @@ pub(crate) struct Run {
     stop_fetching: CancellationToken,
     give_back: CancellationToken,
     leaving: CancellationToken,
+    goes_on: Arc<AtomicBool>,
     fetch_pause: Duration,
     report_due: bool,
     reporting: bool,
@@ -119,6 +121,7 @@ impl Run {
             stop_fetching: CancellationToken::new(),
             give_back: CancellationToken::new(),
             leaving: CancellationToken::new(),
+            goes_on: Arc::default(),
             fetch_pause: Duration::ZERO,
             report_due: true,
             reporting: false,
@@ -196,11 +199,7 @@ impl Run {
                 self.step(Input::TaskEnded);
             }
             Event::Fetched(fetched) => self.fetched(fetched),
-            Event::Finished { key, took, outcome } => {
-                self.held.remove(&key);
-                self.tally.add_task(took, outcome);
-                self.step(Input::TaskEnded);
-            }
+            Event::Over { key, over } => self.over(key, over),
             Event::Answered { said, answer } => self.answered(said, answer),
             Event::Woken => self.report_due = true,
             Event::Claimed(offer) => self.step(Input::Claimed(offer)),
@@ -210,6 +209,17 @@ impl Run {
             Event::Kept(false) => self.reap_from = Instant::now() + self.settings.lease,
             Event::HookEnded => self.step(Input::HookEnded),
             Event::Told => self.told(),
+        }
+    }
+
+    fn over(&mut self, key: u64, Over { took, outcome, next }: Over) {
+        self.tally.add_task(took, outcome);
+        if let Some(lease) = next {
+            self.held.insert(key, lease);
+            self.report_due = true;
+        } else {
+            self.held.remove(&key);
+            self.step(Input::TaskEnded);
         }
     }
 
@@ -240,6 +250,7 @@ impl Run {
                 Action::Leave => self.stay = Stay::Gone,
             }
         }
+        self.goes_on.store(self.goes_on(), Ordering::Relaxed);
         let state = self.life.state();
         self.tally.note(state);
         self.probe.set(!matches!(state, State::Starting | State::Drained));
@@ -256,6 +267,12 @@ impl Run {
                 self.step(Input::Reported);
             }
         }
+    }
+
+    /// Whether a task that is done may be followed by the next in one step.
+    fn goes_on(&self) -> bool {
+        let takes_all = matches!(self.source, Source::Tasks { wanted: None, .. });
+        takes_all && self.life.may_fetch_on()
     }
 
     fn fetch_if_free(&mut self) {
@@ -292,9 +309,11 @@ impl Run {
         // A task must not come by a fetch that has outlived the hold under which it began.
         let wait = FETCH_WAIT.min(self.settings.lease / 3);
         tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled(), if !pause.is_zero() => {}
-                () = sleep(pause) => {}
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(pause) => {}
+                }
             }
             let _ = events.send(Event::Fetched(queue.fetch(wait, &stop).await));
         });
@@ -328,12 +347,17 @@ impl Run {
         self.keys += 1;
         let key = self.keys;
         self.held.insert(key, leased.lease.clone());
-        let (queue, work, events) = (Arc::clone(&self.queue), Arc::clone(work), self.events.0.clone());
-        let (give_back, attempts_max) = (self.give_back.clone(), self.settings.attempts_max);
-        tokio::spawn(async move {
-            let (took, outcome) = execute(&*queue, leased, &work, &give_back, attempts_max).await;
-            let _ = events.send(Event::Finished { key, took, outcome });
-        });
+        let slot = Slot {
+            queue: Arc::clone(&self.queue),
+            work: Arc::clone(work),
+            give_back: self.give_back.clone(),
+            attempts_max: self.settings.attempts_max,
+            goes_on: Arc::clone(&self.goes_on),
+        };
+        let events = self.events.0.clone();
+        tokio::spawn(slot.work_off(leased, move |over| {
+            let _ = events.send(Event::Over { key, over });
+        }));
     }
 
     fn run_hook(&mut self) {

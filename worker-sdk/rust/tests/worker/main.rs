@@ -13,3 +13,4 @@ mod offers;
 mod outages;
 mod servers;
 mod sites;
+mod wire;

@@ -1,5 +1,7 @@
 //! Tests that need a server of the distribution's packages; `cargo ci` brings it.
 
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -242,9 +244,18 @@ async fn a_server_that_may_drop_keys_is_refused_with_what_to_type() {
 /// Figures of an idle worker that the documentation names.
 #[test]
 fn an_idle_worker_asks_its_server_less_than_once_a_second_and_is_small() {
+    idle("q");
+}
+
+#[test]
+fn an_idle_worker_of_several_queues_asks_its_server_less_than_once_a_second_and_is_small() {
+    idle("high,normal,low");
+}
+
+fn idle(queues: &str) {
     let site = site();
     let System::Redis(server) = &site.system else { unreachable!() };
-    let mut worker = site.start("w", &[("DIARIST_LEASE_MS", "30000")]);
+    let mut worker = site.start("w", &[("DIARIST_LEASE_MS", "30000"), ("QSCALER_QUEUE", queues)]);
     let mut engine = Engine::new(server, WORKLOAD);
     engine.begin();
     until("it is idle", || (engine.reports("idle") == 1).then_some(()));

@@ -4,8 +4,9 @@ A task is moved, never popped: from the queue to a list of the worker's own, whi
 lease. So a task is on the server in every moment, and when its worker gives no sign of life others put it
 back.
 
-A worker has two such lists. A task that is taken along with an ack comes to the other one: should the
-answer be lost, each list alone says what became of its half, also when both tasks are the same bytes.
+A task that ends and the next one that is taken in its place are one step, a turn. Each turn of a slot has a
+number: should its answer be lost, the server says by the number whether it was done, also when both tasks are
+the same bytes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Callable
 
 from qscaler.errors import QueueError
-from qscaler.protocol import PathKeys, QueueKeys
+from qscaler.protocol import PathKeys, QueueKeys, random_name
 from qscaler.queue import Queue, Stop, identity_or_nobody
 from qscaler.queue.redis_server import ANSWER_MAX, Line, Script, Server
 from qscaler.queue.redis_watch import Watch
@@ -35,25 +37,31 @@ ACK = Script("ack")
 ATTEMPTS = Script("attempts")
 BURY = Script("bury")
 CLAIM = Script("server", "opening", "claim")
+FENCE = Script("next", "fence")
 HOLD = Script("hold")
 LEAVE = Script("leave")
 REAP = Script("reap")
 REPORT = Script("server", "opening", "report")
 RETURN = Script("return")
-TAKE = Script("take")
+TAKE = Script("next", "take")
+TURN = Script("next", "turn")
+
+#: Takes that are not turns of a slot are numbered under this name.
+TAKES = "take"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
-    """A task that this worker holds, and in which of its lists."""
+    """A task that this worker holds."""
 
     keys: QueueKeys
-    holder: str
     payload: bytes
-
-    def processing(self) -> str:
-        """The list."""
-        return self.keys.processing + self.holder
+    #: The key of its attempts, when it has failed before.
+    failed: str
+    #: The place among the worker's slots that it takes.
+    slot: int
+    #: The turn that was to end it, when its answer was lost.
+    lost_turn: int | None = None
 
 
 class RedisQueue(Queue):
@@ -70,18 +78,26 @@ class RedisQueue(Queue):
         self._keys = {keys.queue: keys for keys in self._queues}
         self._path = PathKeys(identity.workload)
         self._worker = identity.worker
-        # Who holds the tasks in the one list, and in the other.
-        self._holders = (identity.worker, f"{identity.worker}+")
+        # A worker that starts again under its name counts its turns from the beginning: a key for each life.
+        self._turns = f"{self._queues[0].turns if self._queues else ''}{self._worker}:{random_name()}"
         self._watch: Watch | None = None
         #: The connection by which tasks come.
         self._line: Line | None = None
         #: What this worker holds, by token.
         self._held: dict[str, Held] = {}
-        self._tokens = 0
+        # Counts leases and turns.
+        self._numbers = count(1)
         self._lock = threading.Lock()
-        self._held_since: dict[str, float] = {}
-        # Until then there may be a task in this worker's lists that it does not know of.
-        self._doubt_until: float | None = None
+        self._held_since: float | None = None
+        # There may be a task in this worker's lists that it does not know of: an answer was lost, or the
+        # worker has started again.
+        self._is_unsure = True
+        #: A take whose answer was lost.
+        self._lost_take: int | None = None
+        #: A connection that waited for a task when its answer was lost, and until when the server may go on
+        #: waiting for it, where this user may not end that.
+        self._abandoned: Line | None = None
+        self._abandoned_until = math.inf
 
     def open(self) -> None:
         """See `Queue`."""
@@ -93,79 +109,91 @@ class RedisQueue(Queue):
         if stop.is_set():
             return None
         try:
-            if self._doubt_until is not None:
-                leased = self._recover()
-                if leased is not None:
-                    return leased
+            self._hold_before_fetch()
+            leased = self._recover() if self._is_unsure else None
+            if leased is not None:
+                return leased
             if len(self._queues) == 1:
                 return self._next_of_one(wait, stop)
             return self._next_of_many(wait, stop)
         except QueueError:
-            self._begin_to_doubt()
+            self._lost_answer()
             raise
 
-    def _begin_to_doubt(self) -> None:
-        """An answer was lost: what was asked may have been done, or be done only later."""
-        self._doubt_until = math.inf
+    def _lost_answer(self) -> None:
+        """What was asked may have been done, or be done only later."""
+        self._is_unsure = True
         # A server that has lost its data has lost this worker's hold, too.
-        self._held_since.clear()
+        self._held_since = None
         if self._line is not None:
             self._line.close()
             self._line = None
         if self._watch is not None:
             self._watch.tell()
 
-    def _hold_before(self, holder: str) -> None:
+    def _hold_before_fetch(self) -> None:
         """A worker holds before it fetches: what comes to its list is never without a holder."""
-        since = self._held_since.get(holder)
-        if since is None or time.monotonic() - since > self._settings.lease / 3:
-            begin = time.monotonic()
-            for keys in self._queues:
-                self._hold(keys, holder)
-            self._held_since[holder] = begin
+        begin = time.monotonic()
+        if self._held_since is None or begin - self._held_since > self._settings.lease / 3:
+            self._hold(self._queues)
+            self._held_since = begin
 
-    def _hold(self, keys: QueueKeys, holder: str) -> bool:
-        """Renews the hold on one queue. False: it had been given up."""
-        kept = self._server.run(HOLD, [keys.leases], holder, _milliseconds(self._settings.lease))
-        return bool(kept == 1)
+    def _hold(self, queues: Sequence[QueueKeys]) -> bool:
+        """Renews the hold on queues. False: one had been given up."""
+        leases = [keys.leases for keys in queues]
+        return bool(self._server.run(HOLD, leases, self._worker, _milliseconds(self._settings.lease)) == 1)
 
     def _recover(self) -> Leased | None:
-        """A task that came to this worker's lists by an answer that was lost."""
-        for holder in self._holders:
-            self._hold_before(holder)
-            for keys in self._queues:
-                found = self._unknown(keys, holder)
-                if found is not None:
-                    return self._begin(found)
-        if self._doubt_until == math.inf:
-            # The server may take as long as that to see that the connection is gone.
-            self._doubt_until = time.monotonic() + self._settings.fetch_wait_max() + ANSWER_MAX
-        elif self._doubt_until is not None and time.monotonic() > self._doubt_until:
-            self._doubt_until = None
+        """A task that is in this worker's lists and that it does not know of."""
+        # What it hears of meanwhile, in other threads, asks for another look.
+        self._is_unsure = not self._give_up()
+        for place, keys in enumerate(self._queues):
+            # First what is known: a task that ends meanwhile is not taken for an unknown one.
+            with self._lock:
+                held = [it.payload for it in self._held.values() if it.keys is keys]
+            for payload in self._server.ask("LRANGE", self._processing(keys), 0, -1):
+                if payload not in held:
+                    self._is_unsure = True
+                    return self._begin(place, payload)
+                held.remove(payload)
+            # But one that is not there any more may have hidden another that looks like it.
+            if held:
+                self._is_unsure = True
         return None
 
-    def _unknown(self, keys: QueueKeys, holder: str) -> Held | None:
-        # First what is known: a task that ends meanwhile is not taken for an unknown one.
-        with self._lock:
-            held = [it.payload for it in self._held.values() if it.keys is keys and it.holder == holder]
-        for payload in self._server.ask("LRANGE", keys.processing + holder, 0, -1):
-            if payload not in held:
-                return Held(keys, holder, payload)
-            held.remove(payload)
-        return None
+    def _give_up(self) -> bool:
+        """Sees to it that the server moves no task any more for what was asked. False: it still may."""
+        if self._lost_take is not None:
+            self._fence(TAKES, self._lost_take)
+            self._lost_take = None
+        if self._abandoned is not None:
+            if self._server.kill(self._abandoned) or time.monotonic() > self._abandoned_until:
+                self._abandoned = None
+            elif self._abandoned_until == math.inf:
+                # It sees by itself that the connection is gone, or that the wait is over.
+                self._abandoned_until = time.monotonic() + self._settings.fetch_wait_max() + ANSWER_MAX
+        return self._abandoned is None
 
-    def _begin(self, held: Held) -> Leased:
-        """A task that was just moved to a list of this worker."""
-        failed, digest = self._connect().run(ATTEMPTS, [held.keys.attempts], held.payload)
-        return self._lease(held, int(failed), digest.decode())
+    def _fence(self, slot: int | str, turn: int) -> bool:
+        """Gives up a turn whose answer was lost. Whether it was done; if not, it never will be."""
+        return bool(self._server.run(FENCE, [self._turns], slot, turn) == 1)
 
-    def _lease(self, held: Held, failed: int, name: str) -> Leased:
+    def _processing(self, keys: QueueKeys) -> str:
+        return keys.processing + self._worker
+
+    def _begin(self, place: int, payload: bytes) -> Leased:
+        """A task of which the server has given no more than its payload."""
+        failed, digest = self._connect().run(ATTEMPTS, [self._queues[place].attempts], payload)
+        return self._lease(place, payload, failed, digest)
+
+    def _lease(self, place: int, payload: bytes, failed: bytes, digest: bytes) -> Leased:
+        keys, attempts, name = self._queues[place], int(failed), digest.decode()
         with self._lock:
-            self._tokens += 1
-            token = f"{self._worker}#{self._tokens}"
-            self._held[token] = held
-        queue = held.keys.queue
-        return Leased(Task(name, queue, held.payload, failed + 1), Lease(queue, name, token))
+            token = f"{self._worker}#{next(self._numbers)}"
+            taken = {it.slot for it in self._held.values()}
+            slot = next(slot for slot in count() if slot not in taken)
+            self._held[token] = Held(keys, payload, name if attempts else "", slot)
+        return Leased(Task(name, keys.queue, payload, attempts + 1), Lease(keys.queue, name, token))
 
     def _connect(self) -> Line:
         if self._line is None:
@@ -174,8 +202,7 @@ class RedisQueue(Queue):
 
     def _next_of_one(self, wait: float, stop: Stop) -> Leased | None:
         """Waits for a task and moves it in the same moment."""
-        keys, holder = self._queues[0], self._holders[0]
-        self._hold_before(holder)
+        keys = self._queues[0]
         line = self._connect()
         over = threading.Event()
 
@@ -188,13 +215,16 @@ class RedisQueue(Queue):
                 over.wait(UNBLOCK_EVERY)
 
         # The server takes 0 for "without end".
-        move = ("BLMOVE", keys.queue, keys.processing + holder, "RIGHT", "LEFT", max(wait, 0.001))
+        move = ("BLMOVE", keys.queue, self._processing(keys), "RIGHT", "LEFT", max(wait, 0.001))
         try:
             with stop.calling(lambda: threading.Thread(target=unblock, daemon=True).start()):
                 payload = line.ask(*move)
+        except QueueError:
+            self._abandoned, self._abandoned_until = line, math.inf
+            raise
         finally:
             over.set()
-        return None if payload is None else self._begin(Held(keys, holder, payload))
+        return None if payload is None else self._begin(0, payload)
 
     def _next_of_many(self, wait: float, stop: Stop) -> Leased | None:
         """Moves a task of the first queue that has one; waits where there is none."""
@@ -203,9 +233,7 @@ class RedisQueue(Queue):
         end = time.monotonic() + wait
         while not stop.is_set():
             if self._watch.take_news():
-                self._hold_before(self._holders[0])
-                taken = self._connect().run(TAKE, self._take_from(self._holders[0]))
-                leased = self._taken(self._holders[0], taken)
+                leased = self._take()
                 if leased is not None:
                     return leased
             if time.monotonic() >= end:
@@ -213,57 +241,72 @@ class RedisQueue(Queue):
             self._watch.wait(end - time.monotonic(), stop)
         return None
 
-    def _take_from(self, holder: str) -> list[str]:
-        return [key for keys in self._queues for key in (keys.queue, keys.processing + holder, keys.attempts)]
+    def _take(self) -> Leased | None:
+        """Takes from the first queue that has a task."""
+        number = next(self._numbers)
+        try:
+            taken = self._connect().run(TAKE, [self._turns, *self._take_from()], TAKES, number)
+        except QueueError:
+            self._lost_take = number
+            raise
+        return self._taken(taken)
 
-    def _taken(self, holder: str, taken: Any) -> Leased | None:
+    def _take_from(self) -> list[str]:
+        return [key for keys in self._queues for key in (keys.queue, self._processing(keys), keys.attempts)]
+
+    def _taken(self, taken: Any) -> Leased | None:
         if taken is None:
             return None
         if self._watch is not None:
             self._watch.tell()
-        place, payload, failed, digest = taken
-        return self._lease(Held(self._queues[place], holder, payload), int(failed), digest.decode())
+        return self._lease(*taken)
 
     def ack_and_take(self, lease: Lease) -> tuple[bool, Leased | None]:
         """See `Queue`."""
-        with self._lock:
-            held = self._held.get(lease.token)
-        if held is None or self._doubt_until is not None:
+        held = self._held.get(lease.token)
+        # A task that this worker does not know of comes first.
+        if held is None or self._is_unsure:
             return self.ack(lease), None
-        first, second = self._holders
-        other = second if held.holder == first else first
+        number = next(self._numbers)
+        keys = [self._turns, self._processing(held.keys), held.keys.counters, held.keys.attempts]
         try:
-            self._hold_before(other)
+            self._hold_before_fetch()
+            line = self._connect()
             if self._watch is not None:
                 self._watch.take_news()
-            kept, taken = self._connect().run_all(
-                (ACK, [held.processing(), held.keys.counters, held.keys.attempts], [held.payload]),
-                (TAKE, self._take_from(other), []),
+            held.lost_turn = number
+            kept, taken = line.run(
+                TURN, [*keys, *self._take_from()], held.slot, number, held.payload, held.failed
             )
         except QueueError:
-            self._begin_to_doubt()
+            self._lost_answer()
             raise
         with self._lock:
             self._held.pop(lease.token, None)
-        return bool(kept == 1), self._taken(other, taken)
+        return bool(kept == 1), self._taken(taken)
 
     def _on_held(self, script: Script, lease: Lease, keys: Sequence[str], *more: Any) -> bool:
         """Runs a script on a task that is held; its result is whether it still was."""
-        with self._lock:
-            held = self._held.get(lease.token)
+        held = self._held.get(lease.token)
         if held is None:
             return False
-        kept = self._server.run(script, [held.processing(), *keys], held.payload, *more)
+        # A turn that was done has ended it, and the task that came in its place may look like it.
+        was_turned = held.lost_turn is not None and self._fence(held.slot, held.lost_turn)
+        kept = was_turned or self._server.run(
+            script, [self._processing(held.keys), *keys], held.payload, *more
+        )
         with self._lock:
             self._held.pop(lease.token, None)
-        return bool(kept == 1)
+        if was_turned:
+            self._is_unsure = True
+        return was_turned or bool(kept == 1)
 
     def renew(self, lease: Lease) -> bool:
         """See `Queue`."""
         with self._lock:
             held = self._held.get(lease.token)
         # One that is acknowledged in this moment was kept.
-        return held is None or self._hold(held.keys, held.holder)
+        return held is None or self._hold([held.keys])
 
     def ack(self, lease: Lease) -> bool:
         """See `Queue`."""
@@ -316,9 +359,10 @@ class RedisQueue(Queue):
 
     def leave(self) -> None:
         """See `Queue`."""
-        for holder in self._holders:
-            for keys in self._queues:
-                self._server.run(LEAVE, [keys.leases, keys.processing + holder], holder)
+        # No task may come any more to a list that has no holder.
+        self._give_up()
+        for keys in self._queues:
+            self._server.run(LEAVE, [keys.leases, self._processing(keys), self._turns], self._worker)
 
     def close(self) -> None:
         """See `Queue`."""

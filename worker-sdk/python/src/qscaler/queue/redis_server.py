@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
@@ -38,6 +39,23 @@ class Script:
         self.digest = hashlib.sha1(self.text.encode()).hexdigest()
 
 
+class Asked(ABC):
+    """What answers commands, and so runs scripts."""
+
+    @abstractmethod
+    def ask(self, *command: Any) -> Any:
+        """Asks one command."""
+
+    def run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
+        """Runs a script, by its digest where the server knows it."""
+        try:
+            return self.ask("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        except QueueError as error:
+            if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
+                raise
+        return self.ask("EVAL", script.text, len(keys), *keys, *arguments)
+
+
 @contextmanager
 def named_errors() -> Iterator[None]:
     """What goes wrong with the server, as a `QueueError`."""
@@ -47,7 +65,7 @@ def named_errors() -> Iterator[None]:
         raise QueueError(f"redis: {error}") from error
 
 
-class Server:
+class Server(Asked):
     """A server that runs the protocol's scripts. Its connections come back by themselves."""
 
     def __init__(self, settings: Settings) -> None:
@@ -95,18 +113,9 @@ class Server:
             )
 
     def ask(self, *command: Any) -> Any:
-        """Asks one command."""
+        """See `Asked`."""
         with named_errors():
             return self._shared.execute_command(*command)  # type: ignore[no-untyped-call]
-
-    def run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
-        """Runs a script, by its digest where the server knows it."""
-        try:
-            return self.ask("EVALSHA", script.digest, len(keys), *keys, *arguments)
-        except QueueError as error:
-            if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
-                raise
-        return self.ask("EVAL", script.text, len(keys), *keys, *arguments)
 
     def line(self, wait_max: float) -> Line:
         """A connection of its own, for commands that wait so many seconds at most."""
@@ -115,6 +124,17 @@ class Server:
     def unblock(self, number: int) -> None:
         """Ends what another connection waits for."""
         self.ask("CLIENT UNBLOCK", number)
+
+    def kill(self, line: Line) -> bool:
+        """Ends another connection: what was asked by it is done by now or never. False: no right."""
+        try:
+            # The number alone may be another's after the server started again.
+            self.ask("CLIENT KILL", "ID", line.number, "ADDR", line.address)
+        except QueueError as error:
+            if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+                return False
+            raise
+        return True
 
     def listen(self, channel: str, told: Callable[[], None], over: threading.Event) -> None:
         """Calls back at each message, and whenever one may have been missed, until it is over."""
@@ -152,7 +172,7 @@ def _listen_on(
             told()
 
 
-class Line:
+class Line(Asked):
     """One connection, for one thread at a time. After a failure that is not the command's it is closed."""
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
@@ -160,41 +180,16 @@ class Line:
         self._connection = connection
         with named_errors():
             self._connection.connect()
+        fields = dict(it.partition("=")[::2] for it in self.ask("CLIENT", "INFO").decode().split())
         #: What the server calls it.
-        self.number = int(self.ask("CLIENT", "ID"))
+        self.number = int(fields["id"])
+        self.address = fields["addr"]
 
     def ask(self, *command: Any) -> Any:
-        """Asks one command."""
+        """See `Asked`."""
         with named_errors():
             self._connection.send_command(*command, check_health=False)
             return self._connection.read_response()
-
-    def run(self, script: Script, keys: list[str], *arguments: Any) -> Any:
-        """Runs a script, by its digest where the server knows it."""
-        return self.run_all((script, keys, arguments))[0]
-
-    def run_all(self, *calls: tuple[Script, list[str], Sequence[Any]]) -> list[Any]:
-        """Runs scripts, each whatever became of those before it, with one wait for all answers.
-
-        Raises what the first that failed has raised.
-        """
-        with named_errors():
-            lines = [("EVALSHA", it.digest, len(keys), *keys, *arguments) for it, keys, arguments in calls]
-            self._connection.send_packed_command(self._connection.pack_commands(lines), check_health=False)
-            answers = [self._answer() for _ in calls]
-            for place, (script, keys, arguments) in enumerate(calls):
-                if isinstance(answers[place], redis.exceptions.NoScriptError):
-                    answers[place] = self.ask("EVAL", script.text, len(keys), *keys, *arguments)
-            for answer in answers:
-                if isinstance(answer, redis.ResponseError):
-                    raise answer
-        return answers
-
-    def _answer(self) -> Any:
-        try:
-            return self._connection.read_response()
-        except redis.ResponseError as error:
-            return error
 
     def close(self) -> None:
         """Ends the connection."""
