@@ -42,7 +42,8 @@ pub struct QueueKeys {
     pub leases: String,
     /// What the lists of tasks that holders hold begin with; the holder follows.
     pub processing: String,
-    /// What the hashes of holders' turns begin with; the holder follows. The last turn of each slot.
+    /// What the hashes of holders' turns begin with; the holder and its process follow. The last turn of
+    /// each slot.
     pub turns: String,
     /// Sorted set: tasks that wait for a moment.
     pub delayed: String,

@@ -45,6 +45,8 @@ pub(crate) struct RedisQueue {
     keys: Vec<QueueKeys>,
     path: PathKeys,
     worker: WorkerId,
+    /// This process. A worker that starts again counts its turns from the beginning.
+    life: String,
     fetching: Mutex<Fetching>,
     /// An answer was lost: there may be a task in this worker's list that it does not know of. Who takes
     /// without waiting shares this; who looks for such a task has it alone.
@@ -72,8 +74,10 @@ impl RedisQueue {
             settings: settings.clone(),
             path,
             worker,
+            life: random_name(),
             fetching: Mutex::default(),
-            unsure: RwLock::default(),
+            // This worker may have held tasks before it started again.
+            unsure: RwLock::new(true),
             held: Mutex::default(),
             numbers: AtomicU64::new(0),
             held_since: Mutex::default(),

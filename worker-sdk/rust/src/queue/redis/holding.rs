@@ -75,7 +75,8 @@ impl RedisQueue {
     }
 
     pub(super) fn turns(&self) -> String {
-        format!("{}{}", self.keys.first().map_or("", |keys| &keys.turns), self.worker)
+        let turns = self.keys.first().map_or("", |keys| &keys.turns);
+        format!("{turns}{}:{}", self.worker, self.life)
     }
 
     /// Gives up a turn whose answer was lost. Whether it was done; if not, it never will be.
