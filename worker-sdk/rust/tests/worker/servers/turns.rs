@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use qscaler_protocol::name::{WorkerId, WorkloadUid};
 use qscaler_worker::{Leased, Queue, Settings, connect};
 use tokio_util::sync::CancellationToken;
 
@@ -101,4 +102,29 @@ async fn a_turn_brings_the_next_task_from_the_first_queue_that_has_one() {
     }
     let expected = [("high", "2"), ("low", "1"), ("low", "3")];
     assert_eq!(order, expected.map(|(queue, task)| (queue.to_owned(), task.to_owned())));
+}
+
+#[tokio::test]
+async fn a_worker_that_starts_again_under_its_name_goes_on() {
+    let server = RedisServer::start(&[]);
+    let settings =
+        Settings::new(server.url(), ["p", "q"]).identity(WorkloadUid::new("w"), WorkerId::new("one"));
+    let tasks = ["1", "2", "3", "4", "5"];
+    redis::cmd("LPUSH").arg("q").arg(&tasks).exec(&mut server.connect().unwrap()).unwrap();
+    let mut got = vec![];
+    for _ in 0..2 {
+        // The first one is never told to leave, and holds a task.
+        let queue = connect(&settings).await.unwrap();
+        let mut leased = fetched(&queue).await.unwrap();
+        for _ in 0..2 {
+            got.push(String::from_utf8(leased.task.payload).unwrap());
+            let (kept, next) = queue.ack_and_take(&leased.lease).await.unwrap();
+            assert!(kept);
+            leased = match next {
+                Some(next) => next,
+                None => fetched(&queue).await.unwrap(),
+            };
+        }
+    }
+    assert_eq!(got, &tasks[..4]);
 }
