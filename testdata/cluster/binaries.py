@@ -60,7 +60,7 @@ def ready(variable: str, name: str, module: Path, arguments: list[str]) -> Path:
 
 def build(name: str, module: Path, out: Path, arguments: list[str]) -> None:
     if not shutil.which("go"):
-        raise Missing(f"{name} must be built once, and Go is missing: https://go.dev/dl, 1.26 or later")
+        raise Missing(f"{name} must be built once, and Go is missing: install Go 1.26 or later")
     print(f"building {name}: once, 10 to 20 minutes on two cores", file=sys.stderr)
     command, environment = ["go", "build", "-o", str(out), *arguments], os.environ | {"CGO_ENABLED": "0"}
     if subprocess.run(command, cwd=module, env=environment, check=False).returncode != 0:
