@@ -10,7 +10,7 @@ pub mod decide;
 pub mod document;
 pub mod fleet;
 pub mod golden;
-mod hash;
+pub mod hash;
 pub mod infer;
 pub mod ledger;
 pub mod memory;

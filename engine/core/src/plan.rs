@@ -14,7 +14,7 @@ use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId};
 use qscaler_protocol::path::{Offer, Path};
 use qscaler_protocol::report::Received;
 
-use crate::fleet::{Member, Seen, muster};
+use crate::fleet::{Member, Process, Seen, muster};
 use crate::ledger::{Grant, Ledger};
 use crate::time::Time;
 
@@ -378,7 +378,8 @@ impl<'a> Draft<'a> {
                 self.then.push(Step::Remove { worker: member.seen.id.clone() });
             }
             // Also one that is released already: whoever released it may have died before deleting it.
-            if let Some(boot) = &member.drained {
+            let is_deleted = member.seen.process == Process::Ending;
+            if let Some(boot) = member.drained.as_ref().filter(|_| !is_deleted) {
                 self.then.push(Step::Release { worker: member.seen.id.clone(), boot: boot.clone() });
             }
         }

@@ -1,8 +1,12 @@
 //! What is scaled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use qscaler_protocol::name::WorkloadUid;
+
+use crate::document::rule::SelectorKind;
 use crate::document::scalar::Scalar;
 use crate::document::workload::{Auth, Leave as LeaveDocument, Mode, Pause, SourceType, WorkloadDocument};
 use crate::plan::Leave;
@@ -11,6 +15,8 @@ use crate::problem::{Code, Finding, Place};
 /// A workload whose document was read and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
+    /// What it was written as.
+    pub kind: SelectorKind,
     /// Its namespace; "default" where the document names none.
     pub namespace: String,
     /// Its name, the prefix of its workers' names.
@@ -27,25 +33,58 @@ pub struct Workload {
     pub rule: Option<String>,
     /// Its own parameters.
     pub params: BTreeMap<String, Scalar>,
+    /// Parameters that its rule gets if it has them: what a QWorker says in the original's fields.
+    pub offered: BTreeMap<String, Scalar>,
     /// Whether decisions are carried out.
     pub mode: Mode,
     /// A direction in which nothing changes.
     pub pause: Option<Pause>,
 }
 
-/// How workers are made on this machine.
+/// What is scaled, and how its workers end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Environment variables that the workers get besides the engine's own.
-    pub environment: BTreeMap<String, String>,
-    /// The folder that they run in; the engine's without.
-    pub directory: Option<String>,
+    /// What a worker is made of.
+    pub made: Made,
     /// How they are asked to leave.
     pub leave: Leave,
     /// How long a worker may take to end after SIGTERM before it is killed.
     pub grace: Duration,
+}
+
+/// What a worker is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Made {
+    /// A process of this machine.
+    Process(Command),
+    /// A pod of its own on Kubernetes.
+    Pod(Box<PodTemplate>),
+}
+
+/// A program of this machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// The program and its arguments.
+    pub line: Vec<String>,
+    /// Environment variables that the workers get besides the engine's own.
+    pub environment: BTreeMap<String, String>,
+    /// The folder that they run in; the engine's without.
+    pub directory: Option<String>,
+}
+
+/// What the pods of a QWorker are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodTemplate {
+    /// The QWorker's uid: it owns them.
+    pub owner: WorkloadUid,
+    /// Their specification, as it was written.
+    pub spec: serde_json::Value,
+    /// Which specification it is: pods of another one are replaced.
+    pub hash: String,
+    /// Further labels.
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A queue system.
@@ -57,8 +96,36 @@ pub struct Source {
     pub url: String,
     /// The user to log in as.
     pub username: Option<String>,
-    /// The environment variable of the engine with the password.
-    pub password_env: Option<String>,
+    /// Where the password is.
+    pub password: Option<Password>,
+}
+
+/// Where a password is. The password itself is read by who connects, and never kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Password {
+    /// In an environment variable of the engine.
+    Environment(String),
+    /// In a Secret of the workload's own namespace.
+    Secret {
+        /// The namespace.
+        namespace: String,
+        /// The Secret.
+        name: String,
+        /// The key in it.
+        key: String,
+    },
+    /// In the document that names the queue system.
+    Written(Hidden),
+}
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// A kind of queue system.
@@ -79,8 +146,8 @@ pub struct Queue {
     pub share: f64,
 }
 
-/// How long a worker may take to end after SIGTERM where the workload does not say.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long a worker may take to end after SIGTERM where nobody says.
+pub const GRACE: Duration = Duration::from_secs(30);
 
 impl Workload {
     /// `namespace/name`, which no other workload has.
@@ -105,13 +172,16 @@ impl Workload {
         let auth: Option<&Auth> = spec.source.auth.as_ref();
         let target = &spec.target;
         let workload = Workload {
+            kind: SelectorKind::Workload,
             namespace: document.metadata.namespace.clone().unwrap_or_else(|| "default".into()),
             name: document.metadata.name.clone(),
             labels: document.metadata.labels.clone(),
             target: Target {
-                command: target.command.clone(),
-                environment: target.env.clone(),
-                directory: target.directory.clone(),
+                made: Made::Process(Command {
+                    line: target.command.clone(),
+                    environment: target.env.clone(),
+                    directory: target.directory.clone(),
+                }),
                 leave: match target.leave {
                     LeaveDocument::Offer => Leave::Offer,
                     LeaveDocument::Signal => Leave::Signal,
@@ -122,7 +192,7 @@ impl Workload {
                 of: system(spec.source.of),
                 url: spec.source.url.clone(),
                 username: auth.and_then(|auth| auth.username.clone()),
-                password_env: auth.map(|auth| auth.password_env.clone()),
+                password: auth.map(|auth| Password::Environment(auth.password_env.clone())),
             },
             queues: spec
                 .queues
@@ -131,6 +201,7 @@ impl Workload {
                 .collect(),
             rule: spec.rule.clone(),
             params: spec.params.clone(),
+            offered: BTreeMap::new(),
             mode: spec.mode,
             pause: spec.pause,
         };

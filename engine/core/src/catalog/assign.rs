@@ -1,14 +1,14 @@
 //! Which rule is whose: the one that a workload names, else the one whose `for` chooses it. Two
 //! candidates are an error for that workload, never a guess.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use qscaler_cel::closest;
 
-use super::{Catalog, Entry};
+use super::{Catalog, Entry, Found};
 use crate::document::rule::SelectorKind;
 use crate::plan::Leave;
-use crate::problem::{Code, Finding, Place, Problem};
+use crate::problem::{Code, File, Finding, Place, Problem};
 use crate::record::used_signals;
 use crate::rule::{Policy, Rule};
 use crate::workload::{System, Workload};
@@ -24,6 +24,9 @@ pub struct Assignment {
     pub problems: Vec<Problem>,
 }
 
+/// Name and text of the rule with the original's formula.
+const ORIGINAL: (&str, &str) = ("scaling-factor", include_str!("../../../../rules/scaling-factor.yaml"));
+
 impl Catalog {
     /// Every workload with its policy.
     pub fn assignments(&self) -> Vec<Assignment> {
@@ -31,19 +34,24 @@ impl Catalog {
             entry
                 .workloads
                 .iter()
-                .map(|(index, workload)| self.assign(entry, *index, workload))
+                .map(|(index, workload)| self.assign(&entry.file, *index, workload))
                 .collect::<Vec<_>>()
         };
         self.entries.values().flat_map(of_entry).collect()
     }
 
-    fn assign(&self, entry: &Entry, index: usize, workload: &Arc<Workload>) -> Assignment {
+    /// A workload that stands in no file with its policy. `place` is what problems call it.
+    pub fn assign_found(&self, place: &str, workload: &Arc<Workload>) -> Assignment {
+        self.assign(&File { path: place.to_owned(), ..File::default() }, 0, workload)
+    }
+
+    fn assign(&self, file: &File, index: usize, workload: &Arc<Workload>) -> Assignment {
         let chosen = self.choose(index, workload);
         let (policy, findings) = match chosen {
             Ok(rule) => bind(index, workload, rule),
             Err(finding) => (None, vec![finding]),
         };
-        let problems = findings.into_iter().map(|finding| entry.file.locate(finding)).collect();
+        let problems = findings.into_iter().map(|finding| file.locate(finding)).collect();
         Assignment { workload: Arc::clone(workload), policy, problems }
     }
 
@@ -59,6 +67,7 @@ impl Catalog {
         let at = Place::value(index, "/metadata/name");
         match candidates.as_slice() {
             [(_, rule)] => Ok(Arc::clone(rule)),
+            [] if workload.kind == SelectorKind::QWorker => self.original(),
             [] => {
                 let message = format!("no rule chooses the workload `{}`", workload.name);
                 let first = self.rules().next().map_or("NAME", |rule| rule.name.as_str());
@@ -77,6 +86,17 @@ impl Catalog {
                     .help(format!("name one: `rule: {}`", several[0].1.name)))
             }
         }
+    }
+
+    /// What decides a QWorker that no rule was chosen for: the original's formula, so that nothing
+    /// changes behind the back of who comes from there.
+    fn original(&self) -> Result<Arc<Rule>, Finding> {
+        static BUILT_IN: LazyLock<Option<Arc<Rule>>> = LazyLock::new(|| {
+            let found = Found { path: String::new(), text: Ok(ORIGINAL.1.to_owned()) };
+            Catalog::default().update(vec![found]).catalog.rules().next().cloned()
+        });
+        let mounted = self.rules().find(|rule| rule.name == ORIGINAL.0).cloned();
+        mounted.or_else(|| BUILT_IN.clone()).ok_or_else(|| self.no_such_rule(0, ORIGINAL.0))
     }
 
     fn no_such_rule(&self, index: usize, name: &str) -> Finding {
@@ -98,7 +118,7 @@ impl Catalog {
             .flat_map(|entry| entry.rules.iter().map(|(_, rule)| (entry.file.path.as_str(), rule)));
         rules.filter(|(_, rule)| {
             rule.selectors.iter().any(|selector| {
-                selector.kind == SelectorKind::Workload
+                selector.kind == workload.kind
                     && selector.namespace.as_ref().is_none_or(|namespace| *namespace == workload.namespace)
                     && selector
                         .match_labels
@@ -110,7 +130,10 @@ impl Catalog {
 }
 
 fn bind(index: usize, workload: &Workload, rule: Arc<Rule>) -> (Option<Policy>, Vec<Finding>) {
-    match Policy::bind(Arc::clone(&rule), &workload.params) {
+    let mut params = workload.offered.clone();
+    params.retain(|name, _| rule.params.contains_key(name));
+    params.extend(workload.params.clone());
+    match Policy::bind(Arc::clone(&rule), &params) {
         Ok(policy) => (Some(policy), inferred(index, workload, &rule)),
         Err(misfits) => {
             let finding = |misfit: crate::rule::Misfit| {
