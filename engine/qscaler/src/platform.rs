@@ -1,3 +1,5 @@
 //! Where workers live.
 
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod local;

@@ -1,5 +1,7 @@
 //! Tests on a real Kubernetes cluster; `cargo ci --only cluster` starts it and says where it is.
 
+mod crds;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

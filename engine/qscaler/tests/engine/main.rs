@@ -9,6 +9,8 @@ mod cli;
 mod cluster;
 mod control;
 mod demo;
+#[cfg(feature = "kubernetes")]
+mod deploy;
 mod fixture;
 mod local;
 mod loops;
