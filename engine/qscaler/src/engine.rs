@@ -59,17 +59,18 @@ impl Engine {
         Self { ports, polls, keepers: BTreeMap::new() }
     }
 
-    /// Looks after exactly these workloads from now on. One that is missing is drained and let go.
-    pub fn set(&mut self, assignments: Vec<Assignment>) {
+    /// Looks after exactly these workloads from now on, each in its mode. One that is missing is
+    /// treated as `missing` says.
+    pub fn set(&mut self, assignments: Vec<(Assignment, Mode)>, missing: Mode) {
         self.keepers.retain(|_, keeper| !keeper.is_closed());
         for (key, keeper) in &self.keepers {
-            if assignments.iter().all(|assignment| assignment.workload.key() != *key) {
-                keeper.send_modify(|order| order.mode = order.mode.max(Mode::Drain));
+            if assignments.iter().all(|(assignment, _)| assignment.workload.key() != *key) {
+                keeper.send_modify(|order| order.mode = order.mode.max(missing));
             }
         }
-        for Assignment { workload, policy, .. } in assignments {
+        for (Assignment { workload, policy, .. }, mode) in assignments {
             let key = workload.key();
-            let order = Order { workload, policy, mode: Mode::Keep };
+            let order = Order { workload, policy, mode };
             let had_rule = self.keepers.get(&key).is_none_or(|keeper| keeper.borrow().policy.is_some());
             if order.policy.is_none() && had_rule {
                 self.ports.listen.hear(&Event::NoRule { workload: key.clone() });

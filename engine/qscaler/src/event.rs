@@ -29,6 +29,8 @@ pub enum Event {
         workload: String,
         /// How many workers there will be when all open offers are claimed.
         current: u32,
+        /// How many there are, those that leave included.
+        workers: u32,
         /// Tasks that wait, where that is known.
         length: Option<f64>,
         /// The decision.
@@ -58,6 +60,11 @@ pub enum Event {
         error: PortError,
         /// It is another failure than the last, or that was told a while ago.
         tell: bool,
+    },
+    /// A tick of a workload was finished again.
+    Recovered {
+        /// `namespace/name`.
+        workload: String,
     },
     /// The memory of a workload could not be used or kept.
     MemoryFailed {
@@ -112,6 +119,7 @@ impl Listen for Log {
                 tracing::warn!(workload, %error, "hold: cannot act");
             }
             Event::TickFailed { .. } => {}
+            Event::Recovered { workload } => tracing::info!(workload, "it can act again"),
             Event::MemoryFailed { workload, reason } => tracing::warn!(workload, reason, "memory"),
             Event::Reloaded { rules, workloads, errors, kept, refused } => {
                 if *refused {

@@ -178,6 +178,7 @@ impl Listen for Metrics {
             Event::Adopted { .. }
             | Event::NoRule { .. }
             | Event::CommitLost { .. }
+            | Event::Recovered { .. }
             | Event::MemoryFailed { .. } => {}
         }
     }

@@ -74,9 +74,9 @@ pub trait Listen: Send + Sync {
     fn hear(&self, event: &Event);
 }
 
-/// The version of a ledger that was read; 0 where none was written yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub i64);
+/// The version of a ledger that was read, in its store's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(pub String);
 
 /// The engine's durable memory.
 #[async_trait]
@@ -86,7 +86,9 @@ pub trait Store: Send + Sync {
     /// The ledger, live, with its version.
     async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)>;
     /// Replaces the ledger if it still has the version that was `read`. `false`: it has not.
-    async fn commit(&self, uid: &WorkloadUid, read: Version, ledger: &Ledger) -> Asked<bool>;
+    async fn commit(&self, uid: &WorkloadUid, read: &Version, ledger: &Ledger) -> Asked<bool>;
+    /// How often a checkpoint may be written. What is lost with one costs smoothness, never a worker.
+    fn checkpoint_every(&self) -> Duration;
     /// The last checkpoint of a workload's memory.
     async fn checkpoint(&self, uid: &WorkloadUid) -> Asked<Option<String>>;
     /// Replaces the checkpoint.
@@ -166,6 +168,8 @@ pub trait Platform: Send + Sync {
     async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()>;
     /// Removes a worker if still no process of it runs.
     async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
+    /// Deletes a worker that has drained and was released.
+    async fn delete(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
     /// Asks a worker to end, and kills it when its grace period is over.
     async fn terminate(&self, uid: &WorkloadUid, worker: &WorkerId, grace: Duration) -> Asked<()>;
 }

@@ -6,7 +6,7 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 
-use qscaler_core::workload::{Source, System};
+use qscaler_core::workload::{Hidden, Password, Source, System};
 
 use crate::ports::{Asked, Connect, PortError, QueueSystem};
 
@@ -29,13 +29,18 @@ impl Connect for ByUrl {
 
 /// The URL with what is needed to log in. Never to be shown.
 pub(crate) fn address(source: &Source) -> Asked<String> {
-    let Some(variable) = &source.password_env else { return Ok(source.url.clone()) };
-    let password = std::env::var(variable).map_err(|_| {
-        PortError::new(
-            &source.url,
-            format!("the environment variable {variable} with its password is not set"),
-        )
-    })?;
+    let password = match &source.password {
+        None => return Ok(source.url.clone()),
+        Some(Password::Written(Hidden(password))) => password.clone(),
+        Some(Password::Environment(variable)) => std::env::var(variable).map_err(|_| {
+            let reason = format!("the environment variable {variable} with its password is not set");
+            PortError::new(&source.url, reason)
+        })?,
+        Some(Password::Secret { name, .. }) => {
+            let reason = format!("its password is in the Secret {name}, and this is no cluster");
+            return Err(PortError::new(&source.url, reason));
+        }
+    };
     let (scheme, rest) = source.url.split_once("://").unwrap_or(("", &source.url));
     let user = source.username.as_deref().unwrap_or_default();
     Ok(format!("{scheme}://{}:{}@{rest}", percent(user), percent(&password)))

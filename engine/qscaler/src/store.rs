@@ -2,6 +2,7 @@
 //! use one file; each change rests on what was read.
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
@@ -14,6 +15,8 @@ use qscaler_protocol::name::WorkloadUid;
 use qscaler_worker::sqlite::{Database, Parameters, Row};
 
 use crate::ports::{Asked, PortError, Store, Version};
+
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 const TABLES: &str = include_str!("store/tables.sql");
 
@@ -55,22 +58,27 @@ impl Store for SqliteStore {
     async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)> {
         let text = "SELECT version, ledger FROM ledgers WHERE uid = :uid;";
         let rows = self.run(text, vec![("uid", value(uid))]).await?;
-        let Some(row) = rows.first() else { return Ok((Version::default(), Ledger::default())) };
+        let Some(row) = rows.first() else { return Ok((Version("0".into()), Ledger::default())) };
         let ledger = serde_json::from_str(text_at(row, 1).unwrap_or_default())
             .map_err(|error| PortError::new(format!("the ledger of {uid}"), error))?;
-        Ok((Version(number_at(row, 0)), ledger))
+        Ok((Version(number_at(row, 0).to_string()), ledger))
     }
 
-    async fn commit(&self, uid: &WorkloadUid, read: Version, ledger: &Ledger) -> Asked<bool> {
+    async fn commit(&self, uid: &WorkloadUid, read: &Version, ledger: &Ledger) -> Asked<bool> {
         let text = "INSERT INTO ledgers (uid, version, ledger) SELECT :uid, 1, :ledger
                 WHERE :read = 0 ON CONFLICT DO NOTHING;
             UPDATE ledgers SET version = version + 1, ledger = :ledger
                 WHERE uid = :uid AND version = :read AND :read > 0;
             SELECT 1 FROM ledgers WHERE uid = :uid AND version = :read + 1 AND ledger = :ledger;";
         let json = serde_json::to_string(ledger).map_err(|error| PortError::new("ledger", error))?;
+        let read = read.0.parse().map_err(|error| PortError::new("the ledger's version", error))?;
         let parameters =
-            vec![("uid", value(uid)), ("read", Value::Integer(read.0)), ("ledger", Value::Text(json))];
+            vec![("uid", value(uid)), ("read", Value::Integer(read)), ("ledger", Value::Text(json))];
         Ok(!self.run(text, parameters).await?.is_empty())
+    }
+
+    fn checkpoint_every(&self) -> Duration {
+        CHECKPOINT_EVERY
     }
 
     async fn checkpoint(&self, uid: &WorkloadUid) -> Asked<Option<String>> {
@@ -105,6 +113,15 @@ impl Store for SqliteStore {
             ("document", Value::Text(serde_json::to_string(rule).map_err(failed)?)),
         ];
         self.run(RECORD, parameters).await.map(|_| ())
+    }
+}
+
+impl SqliteStore {
+    /// Knows a workload by the uid that another store has given to it.
+    pub(crate) async fn set_uid(&self, workload: &str, uid: &WorkloadUid) -> Asked<()> {
+        let text = "INSERT INTO workloads (workload, uid) VALUES (:workload, :uid)
+            ON CONFLICT (workload) DO UPDATE SET uid = excluded.uid;";
+        self.run(text, vec![("workload", value(workload)), ("uid", value(uid))]).await.map(|_| ())
     }
 }
 

@@ -1,4 +1,7 @@
-//! `qscaler run`: the engine on this machine.
+//! `qscaler run`: the engine, on this machine or for a cluster.
+
+#[cfg(feature = "kubernetes")]
+mod cluster;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -30,6 +33,15 @@ pub(super) struct Run {
     /// The folder with workloads; read again whenever it changes.
     #[arg(long, value_name = "FOLDER", default_value = "workloads")]
     workloads: PathBuf,
+    /// Look after the QWorkers of a Kubernetes cluster instead of workloads in files: of the one that this
+    /// runs in, else of the one that KUBECONFIG names.
+    #[cfg(feature = "kubernetes")]
+    #[arg(long, conflicts_with = "workloads")]
+    kubernetes: bool,
+    /// On Kubernetes: only of this namespace.
+    #[cfg(feature = "kubernetes")]
+    #[arg(long, requires = "kubernetes")]
+    namespace: Option<String>,
     /// Where the engine keeps its memory, its record and the workers' output.
     #[arg(long, value_name = "FOLDER", default_value = ".qscaler")]
     state: PathBuf,
@@ -37,9 +49,10 @@ pub(super) struct Run {
     #[cfg(feature = "http")]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     listen: Option<std::net::SocketAddr>,
-    /// What becomes of the workers when the engine is told to stop.
-    #[arg(long, value_enum, default_value_t)]
-    on_stop: OnStop,
+    /// What becomes of the workers when the engine is told to stop; `drain` without, and on Kubernetes
+    /// always `leave`.
+    #[arg(long, value_enum)]
+    on_stop: Option<OnStop>,
     /// How log lines are written to standard error; QSCALER_LOG=debug says more.
     #[arg(long, value_enum, default_value_t)]
     log: LogFormat,
@@ -74,7 +87,13 @@ impl Run {
                 return Exit::Failed;
             }
         };
-        match runtime.block_on(self.until_stopped()) {
+        #[cfg(feature = "kubernetes")]
+        let stopped = runtime.block_on(async {
+            if self.kubernetes { self.in_cluster().await } else { self.until_stopped().await }
+        });
+        #[cfg(not(feature = "kubernetes"))]
+        let stopped = runtime.block_on(self.until_stopped());
+        match stopped {
             Ok(()) => Exit::Good,
             Err(error) => {
                 complain(&error);
@@ -122,7 +141,7 @@ impl Run {
     }
 
     async fn stop(&self, engine: &Engine, stops: &mut Stops) {
-        match self.on_stop {
+        match self.on_stop.unwrap_or_default() {
             OnStop::Leave => engine.turn(Mode::Leave),
             OnStop::Drain => {
                 tracing::info!(
@@ -145,6 +164,14 @@ impl Run {
 
 /// Takes in the files as they are now: tells what is wrong with them and looks after what is good.
 fn take_in(before: &Catalog, files: Vec<Found>, engine: &mut Engine, listen: &dyn Listen) -> Catalog {
+    let catalog = read(before, files, listen);
+    let assignments = catalog.assignments().into_iter().map(|assignment| (assignment, Mode::Keep));
+    engine.set(assignments.collect(), Mode::Drain);
+    catalog
+}
+
+/// Reads the files as they are now and tells what is wrong with them.
+fn read(before: &Catalog, files: Vec<Found>, listen: &dyn Listen) -> Catalog {
     let update = before.update(files);
     if !update.problems.is_empty() {
         complain(render(&update.problems, &update.files, Format::Human.of_problems()).trim_end());
@@ -157,7 +184,6 @@ fn take_in(before: &Catalog, files: Vec<Found>, engine: &mut Engine, listen: &dy
         kept: update.catalog.kept().into_iter().map(str::to_owned).collect(),
         refused: update.refused,
     });
-    engine.set(update.catalog.assignments());
     update.catalog
 }
 

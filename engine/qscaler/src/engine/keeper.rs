@@ -22,8 +22,6 @@ use crate::ports::{Asked, PortError, Ports};
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// A failure that stays the same is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// A memory is stored this often. What is lost with it costs smoothness, never a worker.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) struct Keeper {
     pub(super) ports: Ports,
@@ -78,10 +76,14 @@ impl Keeper {
                     self.ports.listen.hear(&Event::Released { workload: self.key.clone() });
                     break;
                 }
-                Ok(_) => self.failure = None,
+                Ok(_) => {
+                    if self.failure.take().is_some() {
+                        self.ports.listen.hear(&Event::Recovered { workload: self.key.clone() });
+                    }
+                }
                 Err(error) => self.pause_after(error).await,
             }
-            if self.ports.clock.now().since(hold.stored_at) >= CHECKPOINT_EVERY {
+            if self.ports.clock.now().since(hold.stored_at) >= self.ports.store.checkpoint_every() {
                 self.store_memory(&mut hold).await;
             }
         }

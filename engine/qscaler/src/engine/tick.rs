@@ -60,14 +60,14 @@ impl Keeper {
         let acts = workload.mode == Consent::Act || hold.order.mode >= Mode::Drain;
         let decided = self.decide(hold, &observed, &situation);
         if let Some(decided) = &decided {
-            self.tell(hold, decided, acts);
+            self.tell(hold, decided, observed.fleet.len(), acts);
         }
         let plan = match &observed.unread {
             None if acts => self.plan(hold, &situation, decided.as_ref()),
             _ => Plan::default(),
         };
         let left = if acts { observed.fleet.len() + plan.starts() } else { 0 };
-        let outcome = self.apply(hold, observed.version, plan).await;
+        let outcome = self.apply(hold, &observed.version, plan).await;
         self.remember(hold, decided, acts, &outcome.done).await;
         hold.shown = observed.shown;
         if hold.order.mode >= Mode::Drain && left == 0 {
@@ -129,7 +129,8 @@ impl Keeper {
         Some(Decided { question, decision, policy })
     }
 
-    fn tell(&self, hold: &Hold, Decided { question, decision, .. }: &Decided, acts: bool) {
+    fn tell(&self, hold: &Hold, decided: &Decided, workers: usize, acts: bool) {
+        let Decided { question, decision, .. } = decided;
         let changed = hold.decided.as_ref().is_none_or(|before| {
             (before.replicas, before.because, &before.problems)
                 != (decision.replicas, decision.because, &decision.problems)
@@ -137,6 +138,7 @@ impl Keeper {
         self.ports.listen.hear(&Event::Decided {
             workload: self.key.clone(),
             current: question.current,
+            workers: workers as u32,
             length: question.signals.get("queue.length").and_then(Sample::value),
             decision: Box::new(decision.clone()),
             changed,
@@ -161,7 +163,7 @@ impl Keeper {
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
     }
 
-    async fn apply(&self, hold: &Hold, read: Version, plan: Plan) -> Outcome {
+    async fn apply(&self, hold: &Hold, read: &Version, plan: Plan) -> Outcome {
         let mut outcome = Outcome { done: vec![], result: Ok(()) };
         if plan == Plan::default() {
             return outcome;
@@ -210,7 +212,12 @@ impl Keeper {
             Step::RaiseFloor { epoch, floor } => control.raise_floor(uid, epoch, *floor).await.map(|_| ()),
             Step::Start { name } => platform.start(uid, &hold.order.workload, name).await,
             Step::Remove { worker } => platform.remove(uid, worker).await,
-            Step::Release { worker, boot } => control.release(uid, worker, boot).await.map(|_| ()),
+            Step::Release { worker, boot } => {
+                if control.release(uid, worker, boot).await? {
+                    platform.delete(uid, worker).await?;
+                }
+                Ok(())
+            }
             Step::Terminate { worker } => {
                 platform.terminate(uid, worker, hold.order.workload.target.grace).await
             }

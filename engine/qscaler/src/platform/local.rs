@@ -262,7 +262,7 @@ impl Platform for Local {
     }
 
     async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()> {
-        let recipe = Recipe::of(workload);
+        let recipe = Recipe::of(workload)?;
         self.inner.rows.create(uid, name, &self.fresh_worker(), &recipe).await?;
         if let Some(row) = self.inner.rows.named(uid, name).await? {
             self.tend(row).await?;
@@ -272,6 +272,11 @@ impl Platform for Local {
 
     async fn remove(&self, _uid: &WorkloadUid, worker: &WorkerId) -> Asked<()> {
         self.inner.rows.delete_if_no_process(worker).await
+    }
+
+    async fn delete(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<()> {
+        // Its process has ended, or does so by itself; its row goes with it.
+        Ok(())
     }
 
     async fn terminate(&self, _uid: &WorkloadUid, worker: &WorkerId, grace: Duration) -> Asked<()> {

@@ -126,15 +126,12 @@ spec:
     }
 
     pub(crate) fn start_engine_with(&self, more: &[&str]) -> Engine {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("engine.log")).unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("run");
         for name in ["rules", "workloads", "state"] {
             command.arg(format!("--{name}")).arg(self.path(name));
         }
-        let child =
-            command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Engine { child, log: self.path("engine.log") }
+        Engine::start(command.args(more), self.path("engine.log"))
     }
 
     /// Puts a task of the demo's kind into the queue, as any program would.
@@ -233,6 +230,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// Starts it; what it says goes to the end of `log`.
+    pub(crate) fn start(command: &mut Command, log: PathBuf) -> Self {
+        let output = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn().unwrap();
+        Self { child, log }
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status =
             Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
@@ -302,6 +306,22 @@ impl RedisServer {
         let server = Self { child, url: format!("redis://127.0.0.1:{port}"), _folder: folder };
         until("redis-server answers", || server.connection().ok());
         server
+    }
+
+    /// Lets it answer nothing.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it answer again.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
     }
 
     pub(crate) fn connection(&self) -> redis::RedisResult<redis::Connection> {

@@ -22,17 +22,17 @@ spec:
   params: {workersMax: 12}
 ";
 
-fn assignments() -> Vec<Assignment> {
+fn assignments() -> Vec<(Assignment, Mode)> {
     let files = [("rule.yaml", RULE), ("workload.yaml", WORKLOAD)];
     let found = files.map(|(path, text)| Found { path: path.into(), text: Ok(text.into()) });
     let update = Catalog::default().update(found.into());
     assert_eq!(update.problems, []);
-    update.catalog.assignments()
+    update.catalog.assignments().into_iter().map(|assignment| (assignment, Mode::Keep)).collect()
 }
 
 fn engine_in(world: &World) -> Engine {
     let mut engine = Engine::new(world.ports());
-    engine.set(assignments());
+    engine.set(assignments(), Mode::Drain);
     world.begin();
     engine
 }
@@ -60,7 +60,7 @@ fn live(seed: u64) -> World {
         pass(30).await;
         world.at(|state| state.down = false);
         let mut second = Engine::new(world.ports());
-        second.set(assignments());
+        second.set(assignments(), Mode::Drain);
         world.at(|state| state.arrivals_per_mille = 200);
         pass(60).await;
         world.at(|state| state.arrivals_per_mille = 0);
@@ -154,7 +154,7 @@ fn a_workload_whose_file_is_removed_lets_its_workers_finish() {
         world.at(|state| state.arrivals_per_mille = 300);
         pass(60).await;
         assert!(world.workers() > 3);
-        engine.set(vec![]);
+        engine.set(vec![], Mode::Drain);
         engine.all_let_go().await;
         assert_eq!((world.workers(), world.at(|state| state.interrupted)), (0, 0));
     });

@@ -15,7 +15,7 @@ use crate::control::{Workers, agree_with_the_reference, carry_reports, worker_id
 use crate::fixture::{counts, seed};
 
 pub(crate) async fn system(of: System, url: &str) -> QueueSystem {
-    let source = Source { of, url: url.to_owned(), username: None, password_env: None };
+    let source = Source { of, url: url.to_owned(), username: None, password: None };
     ByUrl.connect(&source).await.unwrap()
 }
 

@@ -66,7 +66,7 @@ async fn a_server_that_was_started_again_has_no_epoch_until_one_begins() {
 #[tokio::test]
 async fn a_server_that_may_drop_keys_is_refused_with_what_to_type() {
     let server = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
-    let source = Source { of: System::Redis, url: server.url.clone(), username: None, password_env: None };
+    let source = Source { of: System::Redis, url: server.url.clone(), username: None, password: None };
     let Err(error) = ByUrl.connect(&source).await else { panic!("it was accepted") };
     assert!(error.to_string().contains("set maxmemory-policy noeviction"), "{error}");
 }

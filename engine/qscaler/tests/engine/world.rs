@@ -310,18 +310,22 @@ impl Store for World {
     }
 
     async fn ledger(&self, _uid: &WorkloadUid) -> Asked<(Version, Ledger)> {
-        Ok(self.at(|state| (Version(state.ledger.0), state.ledger.1.clone())))
+        Ok(self.at(|state| (Version(state.ledger.0.to_string()), state.ledger.1.clone())))
     }
 
-    async fn commit(&self, _uid: &WorkloadUid, read: Version, ledger: &Ledger) -> Asked<bool> {
+    async fn commit(&self, _uid: &WorkloadUid, read: &Version, ledger: &Ledger) -> Asked<bool> {
         self.delay().await;
         Ok(self.at(|state| {
-            let current = state.ledger.0 == read.0;
+            let current = state.ledger.0.to_string() == read.0;
             if current {
-                state.ledger = (read.0 + 1, ledger.clone());
+                state.ledger = (state.ledger.0 + 1, ledger.clone());
             }
             current
         }))
+    }
+
+    fn checkpoint_every(&self) -> Duration {
+        Duration::from_secs(10)
     }
 
     async fn checkpoint(&self, _uid: &WorkloadUid) -> Asked<Option<String>> {
@@ -459,6 +463,10 @@ impl Platform for World {
     }
 
     async fn remove(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<()> {
+        Ok(())
+    }
+
+    async fn delete(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<()> {
         Ok(())
     }
 

@@ -11,11 +11,11 @@ use std::process::{ExitStatus, Stdio};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use qscaler_core::workload::{Source, System, Workload};
+use qscaler_core::workload::{Made, Password, Source, System, Workload};
 use qscaler_protocol::environment;
 
 use crate::host;
-use crate::ports::Asked;
+use crate::ports::{Asked, PortError};
 use crate::queue::address;
 
 /// A worker's output file is put aside at this size; one older file is kept.
@@ -35,27 +35,33 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
-    pub(super) fn of(workload: &Workload) -> Self {
-        let target = &workload.target;
-        let mut environment = target.environment.clone();
+    pub(super) fn of(workload: &Workload) -> Asked<Self> {
+        let Made::Process(command) = &workload.target.made else {
+            return Err(PortError::new(workload.key(), "its workers are no processes of this machine"));
+        };
+        let mut environment = command.environment.clone();
         environment.insert(environment::QUEUE.into(), workload.queue_names().join(","));
-        Self {
-            command: target.command.clone(),
+        let password_env = match &workload.source.password {
+            Some(Password::Environment(variable)) => Some(variable.clone()),
+            Some(Password::Secret { .. } | Password::Written(_)) | None => None,
+        };
+        Ok(Self {
+            command: command.line.clone(),
             environment,
-            directory: target.directory.clone(),
-            grace_seconds: target.grace.as_secs(),
+            directory: command.directory.clone(),
+            grace_seconds: workload.target.grace.as_secs(),
             url: workload.source.url.clone(),
             username: workload.source.username.clone(),
-            password_env: workload.source.password_env.clone(),
-        }
+            password_env,
+        })
     }
 
     /// The URL that workers connect to.
     pub(super) fn address(&self) -> Asked<String> {
         let of = if self.url.starts_with("sqlite:") { System::Sqlite } else { System::Redis };
-        let (url, username, password_env) =
-            (self.url.clone(), self.username.clone(), self.password_env.clone());
-        address(&Source { of, url, username, password_env })
+        let (url, username) = (self.url.clone(), self.username.clone());
+        let password = self.password_env.clone().map(Password::Environment);
+        address(&Source { of, url, username, password })
     }
 }
 

@@ -1,0 +1,182 @@
+//! The engine of a cluster: of several, the one that holds the Lease acts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube_lease_manager::LeaseManagerBuilder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use qscaler_core::catalog::Catalog;
+
+use super::{Run, Stops, read};
+use crate::clock::{SystemClock, SystemRandomness, TokioTasks};
+use crate::engine::{Engine, Mode};
+use crate::event::{All, Event, Log};
+use crate::metrics::Metrics;
+use crate::platform::kubernetes::{InCluster, KubernetesStore, Objects, Pods, Reporter, Watched};
+use crate::ports::{Listen, Ports};
+use crate::reload::Watcher;
+use crate::store::SqliteStore;
+
+/// The Lease, in the engine's own namespace.
+const LEASE: &str = "qscaler";
+/// Another engine takes over this many seconds after the last sign of life.
+const LEASE_SECONDS: u64 = 15;
+/// The sign of life is given this many seconds before.
+const LEASE_GRACE: u64 = 10;
+/// Keepers end their step and store their memory; who comes after them can do without.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+
+/// Why an engine does not lead any more.
+#[derive(PartialEq)]
+enum Ended {
+    Stopped,
+    Lost,
+}
+
+/// Tells which workloads were let go.
+struct Releases(UnboundedSender<String>);
+
+impl Listen for Releases {
+    fn hear(&self, event: &Event) {
+        if let Event::Released { workload } = event {
+            // Nobody listens any more while the engine stops.
+            let _ = self.0.send(workload.clone());
+        }
+    }
+}
+
+/// Everything that an engine needs to lead.
+struct Leading {
+    client: Client,
+    watched: Watched,
+    objects: Objects,
+    record: SqliteStore,
+    metrics: Arc<Metrics>,
+    watcher: Watcher,
+}
+
+impl Run {
+    pub(super) async fn in_cluster(self) -> Result<(), String> {
+        let mut stops = Stops::listen().map_err(|error| error.to_string())?;
+        let watcher = Watcher::start(vec![self.rules.clone()])
+            .map_err(|error| format!("{error}; name the folder with --rules"))?;
+        let metrics = Metrics::new();
+        #[cfg(feature = "http")]
+        if let Some(address) = self.listen {
+            let served = crate::web::serve(address, Arc::clone(&metrics)).await;
+            served.map_err(|error| format!("cannot listen at {address}: {error}"))?;
+        }
+        let client = Client::try_default()
+            .await
+            .map_err(|error| format!("no cluster: {error}; set KUBECONFIG, or run this in a pod"))?;
+        let record = SqliteStore::open(&self.state)
+            .await
+            .map_err(|error| format!("{error}; name a folder that can be written with --state"))?;
+        let objects = Objects::default();
+        let watched = tokio::select! {
+            watched = Watched::start(client.clone(), self.namespace.as_deref(), objects.clone()) => {
+                watched.map_err(|error| error.to_string())?
+            }
+            () = stops.next() => return Ok(()),
+        };
+        let lease = LeaseManagerBuilder::new(client.clone(), LEASE)
+            .with_namespace(client.default_namespace())
+            .with_identity(identity())
+            .with_duration(LEASE_SECONDS)
+            .with_grace(LEASE_GRACE)
+            .build()
+            .await
+            .map_err(|error| format!("the Lease {LEASE}: {error}"))?;
+        let (mut leads, lease) = lease.watch().await;
+        tracing::info!("wait for the Lease {LEASE}");
+        let is_leader = tokio::select! {
+            is_leader = leads.wait_for(|leads| *leads) => is_leader.is_ok(),
+            () = stops.next() => false,
+        };
+        let mut leading = Leading { client, watched, objects, record, metrics, watcher };
+        let ended = if is_leader { leading.lead(&mut leads, &mut stops).await } else { Ended::Stopped };
+        // The Lease is given back.
+        drop(leads);
+        let _ = timeout(LEAVE_MAX, lease).await;
+        match ended {
+            Ended::Stopped => Ok(()),
+            Ended::Lost => Err("another engine has the Lease; this one starts anew and waits for it".into()),
+        }
+    }
+}
+
+impl Leading {
+    async fn lead(&mut self, leads: &mut watch::Receiver<bool>, stops: &mut Stops) -> Ended {
+        tracing::info!("this engine acts");
+        let (releases, mut released) = unbounded_channel();
+        let reporter = Reporter::new(self.client.clone(), self.objects.clone());
+        let reports = tokio::spawn(reporter.clone().run());
+        let listen: Arc<dyn Listen> = Arc::new(All(vec![
+            Arc::new(Log),
+            self.metrics.clone(),
+            Arc::new(reporter.clone()),
+            Arc::new(Releases(releases)),
+        ]));
+        let mut engine = Engine::new(self.ports(Arc::clone(&listen)));
+        let ended = self.look_after(&mut engine, (&reporter, &*listen), &mut released, leads, stops).await;
+        engine.turn(Mode::Leave);
+        if timeout(LEAVE_MAX, engine.all_let_go()).await.is_err() {
+            tracing::warn!("not everything could be stored; who comes next does without");
+        }
+        reports.abort();
+        ended
+    }
+
+    async fn look_after(
+        &mut self,
+        engine: &mut Engine,
+        (reporter, listen): (&Reporter, &dyn Listen),
+        released: &mut UnboundedReceiver<String>,
+        leads: &mut watch::Receiver<bool>,
+        stops: &mut Stops,
+    ) -> Ended {
+        let mut catalog = read(&Catalog::default(), self.watcher.files(), listen);
+        loop {
+            let assignments = self.watched.assignments(&catalog, reporter).await;
+            // What is not there, or cannot be read, is left alone: its workers work on.
+            engine.set(assignments, Mode::Leave);
+            tokio::select! {
+                files = self.watcher.changed() => catalog = read(&catalog, files, listen),
+                () = self.watched.changed() => {}
+                Some(key) = released.recv() => {
+                    if let Err(error) = self.watched.let_go(&key).await {
+                        tracing::warn!(workload = key, %error, "it is let go later");
+                    }
+                }
+                lost = leads.wait_for(|leads| !*leads) => {
+                    drop(lost);
+                    return Ended::Lost;
+                }
+                () = stops.next() => return Ended::Stopped,
+            }
+        }
+    }
+
+    fn ports(&self, listen: Arc<dyn Listen>) -> Ports {
+        let (client, objects) = (self.client.clone(), self.objects.clone());
+        Ports {
+            clock: Arc::new(SystemClock::start()),
+            random: Arc::new(SystemRandomness),
+            spawn: Arc::new(TokioTasks),
+            listen,
+            store: Arc::new(KubernetesStore::new(client.clone(), objects.clone(), self.record.clone())),
+            connect: Arc::new(InCluster::new(client.clone())),
+            platform: Arc::new(Pods::new(client, objects)),
+        }
+    }
+}
+
+/// This engine among others: the pod's name, for people, and something that no other has.
+fn identity() -> String {
+    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "qscaler".into());
+    format!("{name}_{:016x}", crate::ports::Randomness::bits(&SystemRandomness))
+}

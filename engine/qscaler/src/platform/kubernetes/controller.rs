@@ -1,0 +1,185 @@
+//! What the engine is to look after on a cluster: its QWorkers and ScalerConfigs, watched.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use qscaler_core::catalog::{Assignment, Catalog};
+
+use super::api::{QWorker, ScalerConfig};
+use super::failed;
+use super::objects::{Object, Objects};
+use super::status::Reporter;
+use super::translate::{Unfit, workload};
+use crate::engine::Mode;
+use crate::ports::{Asked, PortError};
+
+/// Changes that come together are looked at together.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// Everything is looked at this often without any change: what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// While a QWorker has it, deleting it lets its workers finish first.
+const FINALIZER: &str = "quickube.com/drain";
+
+/// The objects of a cluster that say what to look after.
+pub struct Watched {
+    client: Client,
+    objects: Objects,
+    qworkers: Store<QWorker>,
+    configs: Store<ScalerConfig>,
+    stir: Arc<Notify>,
+}
+
+impl Watched {
+    /// Watches all namespaces, or one. Ready when everything was read once.
+    pub async fn start(client: Client, namespace: Option<&str>, objects: Objects) -> Asked<Self> {
+        let stir = Arc::new(Notify::new());
+        let qworkers = watch(api_in(&client, namespace), &stir);
+        let configs = watch(api_in(&client, namespace), &stir);
+        let gone = |error: reflector::store::WriterDropped| PortError::new("watch the cluster", error);
+        qworkers.wait_until_ready().await.map_err(gone)?;
+        configs.wait_until_ready().await.map_err(gone)?;
+        Ok(Self { client, objects, qworkers, configs, stir })
+    }
+
+    /// Waits until something has changed, or it is time to look again.
+    pub async fn changed(&self) {
+        let again = Instant::now() + AGAIN;
+        if timeout_at(again, self.stir.notified()).await.is_ok() {
+            sleep(TOGETHER).await;
+        }
+    }
+
+    /// Everything that is to be looked after now, and how.
+    pub async fn assignments(&self, catalog: &Catalog, reporter: &Reporter) -> Vec<(Assignment, Mode)> {
+        let qworkers = self.qworkers.state();
+        reporter.keep_only(|key| {
+            qworkers.iter().any(|it| Object::of(&it.metadata).is_some_and(|it| it.key() == key))
+        });
+        let mut assignments = vec![];
+        for qworker in qworkers {
+            let Some(object) = Object::of(&qworker.metadata) else { continue };
+            self.objects.note(object.clone());
+            match self.assignment(&qworker, &object, catalog).await {
+                Ok(Some((assignment, mode))) => {
+                    if let Some(problem) = assignment.problems.first().filter(|_| assignment.policy.is_none())
+                    {
+                        let help = problem.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
+                        reporter.unfit(
+                            &object.key(),
+                            &Unfit::new("NoRule", format!("{}{help}", problem.message)),
+                        );
+                    }
+                    assignments.push((assignment, mode));
+                }
+                Ok(None) => {}
+                Err(unfit) => reporter.unfit(&object.key(), &unfit),
+            }
+        }
+        assignments
+    }
+
+    async fn assignment(
+        &self,
+        qworker: &QWorker,
+        object: &Object,
+        catalog: &Catalog,
+    ) -> Result<Option<(Assignment, Mode)>, Unfit> {
+        let config = |name: &str| {
+            let reference = reflector::ObjectRef::new(name).within(&object.namespace);
+            self.configs.get(&reference).map(|config| ScalerConfig::clone(&config))
+        };
+        let is_deleted = qworker.metadata.deletion_timestamp.is_some();
+        let is_held = qworker.finalizers().iter().any(|it| it == FINALIZER);
+        let read = workload(qworker, config)?;
+        match (is_deleted, is_held) {
+            (true, false) => return Ok(None),
+            (false, false) => {
+                // Without it nobody is started; the watch tells when it is there.
+                self.hold(qworker, object)
+                    .await
+                    .map_err(|error| Unfit::new("CannotAct", error.to_string()))?;
+                return Ok(None);
+            }
+            (_, true) => {}
+        }
+        let place = format!("QWorker {}", object.key());
+        let assignment = catalog.assign_found(&place, &Arc::new(read));
+        Ok(Some((assignment, if is_deleted { Mode::Drain } else { Mode::Keep })))
+    }
+
+    /// Sees to it that deleting a QWorker lets its workers finish.
+    async fn hold(&self, qworker: &QWorker, object: &Object) -> Asked<()> {
+        let finalizers = [qworker.finalizers(), &[FINALIZER.to_owned()]].concat();
+        self.set_finalizers(qworker, object, &finalizers).await
+    }
+
+    /// All workers of a workload are gone: if its QWorker is being deleted, it may go.
+    pub async fn let_go(&self, key: &str) -> Asked<()> {
+        let of_key =
+            |qworker: &&Arc<QWorker>| Object::of(&qworker.metadata).is_some_and(|it| it.key() == key);
+        let qworkers = self.qworkers.state();
+        let Some(qworker) = qworkers.iter().find(of_key) else { return Ok(()) };
+        let (Some(_), Some(object)) = (&qworker.metadata.deletion_timestamp, Object::of(&qworker.metadata))
+        else {
+            return Ok(());
+        };
+        let finalizers: Vec<_> = qworker.finalizers().iter().filter(|it| *it != FINALIZER).cloned().collect();
+        self.set_finalizers(qworker, &object, &finalizers).await
+    }
+
+    async fn set_finalizers(&self, qworker: &QWorker, object: &Object, finalizers: &[String]) -> Asked<()> {
+        let version = qworker.metadata.resource_version.as_deref();
+        let patch = json!({
+            "metadata": {"uid": object.uid.as_str(), "resourceVersion": version, "finalizers": finalizers},
+        });
+        let api = object.api(&self.client);
+        match api.patch(&object.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            // It has changed meanwhile, or is gone: the watch tells.
+            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
+            Err(error) => Err(failed(&format!("write the finalizers of {}", object.key()), &error)),
+        }
+    }
+}
+
+fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Watches all objects of a kind, as long as the program runs.
+fn watch<K>(api: Api<K>, stir: &Arc<Notify>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let events = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
+    let stir = Arc::clone(stir);
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(_) => stir.notify_one(),
+                Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "the watch is begun again"),
+            }
+        }
+    });
+    reader
+}

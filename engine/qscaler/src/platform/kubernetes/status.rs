@@ -1,0 +1,296 @@
+//! What a QWorker's status tells: how many workers there are and why.
+//!
+//! A change of the numbers or of a condition is written at once, at most once a second for each object;
+//! what changes all the time, the length of the queue and the sentence about it, every ten seconds at
+//! most; and nothing while nothing changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event as Notice, EventType, Recorder, Reporter as By};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::objects::{Object, Objects};
+use super::pods::OWNER_LABEL;
+use super::{MANAGER, Unfit};
+use crate::event::Event;
+use crate::ports::Listen;
+
+/// From one writing of an object's status to the next, at least.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// The same where only what always changes has changed.
+const REFRESH_EVERY: Duration = Duration::from_secs(10);
+/// After a writing that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// The condition that every object has.
+const READY: &str = "Ready";
+
+/// What is to be said of one object.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Report {
+    news: News,
+    /// Tasks that wait.
+    length: Option<u64>,
+    /// Why the last decision was made.
+    sentence: String,
+}
+
+/// What is told at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct News {
+    desired: Option<u32>,
+    workers: u32,
+    draining: u32,
+    /// How deciding goes.
+    ready: Option<Condition>,
+    /// Why what was decided cannot be done.
+    failure: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Condition {
+    holds: bool,
+    reason: String,
+    message: String,
+}
+
+#[derive(Default)]
+struct Entry {
+    wanted: Report,
+    written: Option<(Report, Instant)>,
+    /// Since when the condition holds as it does.
+    since: Option<Timestamp>,
+    /// Not before: the last writing failed.
+    not_before: Option<Instant>,
+}
+
+/// Writes statuses and events of objects.
+#[derive(Clone)]
+pub struct Reporter {
+    client: Client,
+    objects: Objects,
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    stir: Arc<Notify>,
+}
+
+impl Reporter {
+    /// Of these objects.
+    pub fn new(client: Client, objects: Objects) -> Self {
+        Self { client, objects, entries: Arc::default(), stir: Arc::default() }
+    }
+
+    /// Says of an object that it cannot be looked after.
+    pub fn unfit(&self, key: &str, unfit: &Unfit) {
+        self.change(key, |report| {
+            report.news.ready = Some(Condition::no(unfit.reason, &unfit.message));
+            report.sentence.clone_from(&unfit.message);
+        });
+    }
+
+    /// Says nothing more of objects that are gone.
+    pub fn keep_only(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|key, _| is_there(key));
+    }
+
+    /// Writes until it is dropped.
+    pub async fn run(self) {
+        let by = By { controller: MANAGER.into(), instance: None };
+        let recorder = Recorder::new(self.client.clone(), by);
+        loop {
+            tokio::select! {
+                () = self.stir.notified() => {}
+                () = sleep(WRITE_EVERY) => {}
+            }
+            for (key, report, since) in self.due() {
+                let Ok(object) = self.objects.of_key(&key) else { continue };
+                let result = self.write(&recorder, &object, &report, since).await;
+                let mut entries = self.lock();
+                let Some(entry) = entries.get_mut(&key) else { continue };
+                match result {
+                    Ok(()) => entry.written = Some((report, Instant::now())),
+                    Err(error) => {
+                        tracing::warn!(workload = key, %error, "the status cannot be written");
+                        entry.not_before = Some(Instant::now() + AFTER_FAILURE);
+                    }
+                }
+            }
+        }
+    }
+
+    fn change(&self, key: &str, change: impl FnOnce(&mut Report)) {
+        let mut entries = self.lock();
+        let entry = entries.entry(key.to_owned()).or_default();
+        let news = entry.wanted.news.clone();
+        change(&mut entry.wanted);
+        let holds = |news: &News| news.condition().map(|condition| condition.holds);
+        if holds(&entry.wanted.news) != holds(&news) {
+            entry.since = Some(Timestamp::now());
+        }
+        if entry.wanted.news != news {
+            self.stir.notify_one();
+        }
+    }
+
+    /// Whose status is to be written now.
+    fn due(&self) -> Vec<(String, Report, Option<Timestamp>)> {
+        let now = Instant::now();
+        let is_due = |entry: &Entry| {
+            let waits = entry.not_before.is_some_and(|until| until > now);
+            !waits
+                && match &entry.written {
+                    None => true,
+                    Some((written, at)) if written.news != entry.wanted.news => {
+                        now.duration_since(*at) >= WRITE_EVERY
+                    }
+                    Some((written, at)) => {
+                        *written != entry.wanted && now.duration_since(*at) >= REFRESH_EVERY
+                    }
+                }
+        };
+        let entries = self.lock();
+        let due = entries.iter().filter(|(_, entry)| is_due(entry));
+        due.map(|(key, entry)| (key.clone(), entry.wanted.clone(), entry.since)).collect()
+    }
+
+    async fn write(
+        &self,
+        recorder: &Recorder,
+        object: &Object,
+        report: &Report,
+        since: Option<Timestamp>,
+    ) -> Result<(), kube::Error> {
+        let before = self.lock().get(&object.key()).and_then(|entry| entry.written.clone());
+        let before = before.map(|(report, _)| report.news).unwrap_or_default();
+        let api = object.api(&self.client);
+        let parameters = PatchParams::default();
+        let status =
+            json!({"metadata": {"uid": object.uid.as_str()}, "status": status(object, report, since)});
+        api.patch_status(&object.name, &parameters, &Patch::Merge(status)).await?;
+        if let Some(desired) = report.news.desired.filter(|desired| before.desired != Some(*desired)) {
+            let scale = json!({"spec": {"replicas": desired}});
+            api.patch_scale(&object.name, &parameters, &Patch::Merge(scale)).await?;
+        }
+        for notice in notices(&before, report) {
+            // An event is a courtesy; the status has it, too.
+            if let Err(error) = recorder.publish(&notice, &object.reference()).await {
+                tracing::debug!(%error, "an event cannot be written");
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl News {
+    fn condition(&self) -> Option<Condition> {
+        let decides = self.ready.clone().filter(|ready| !ready.holds);
+        let failure = || self.failure.as_ref().map(|failure| Condition::no("CannotAct", failure));
+        decides.or_else(failure).or_else(|| self.ready.clone())
+    }
+}
+
+impl Condition {
+    fn yes(reason: &str, message: &str) -> Self {
+        Self { holds: true, reason: reason.into(), message: message.into() }
+    }
+
+    fn no(reason: &str, message: &str) -> Self {
+        Self { holds: false, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// The fields of a status; those that it does not name stay as they are.
+fn status(object: &Object, report: &Report, since: Option<Timestamp>) -> Value {
+    let mut status = json!({
+        "currentReplicas": report.news.workers,
+        "drainingReplicas": report.news.draining,
+        "selector": format!("{OWNER_LABEL}={}", object.uid),
+        "reason": report.sentence,
+    });
+    if let Some(desired) = report.news.desired {
+        status["desiredReplicas"] = json!(desired);
+    }
+    if let Some(length) = report.length {
+        status["queueLength"] = json!(length);
+    }
+    if let Some(ready) = report.news.condition() {
+        status["conditions"] = json!([{
+            "type": READY,
+            "status": if ready.holds { "True" } else { "False" },
+            "reason": ready.reason,
+            "message": ready.message,
+            "lastTransitionTime": since.unwrap_or_else(Timestamp::now).to_string(),
+        }]);
+    }
+    status
+}
+
+/// What `kubectl describe` is to show.
+fn notices(before: &News, report: &Report) -> Vec<Notice> {
+    let notice = |type_, reason: &str, note: &str, action: &str| Notice {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.chars().take(1000).collect()),
+        action: action.to_owned(),
+        secondary: None,
+    };
+    let mut notices = vec![];
+    if let (Some(from), Some(to)) = (before.desired, report.news.desired)
+        && from != to
+    {
+        let note = format!("from {from} to {to}: {}", report.sentence);
+        notices.push(notice(EventType::Normal, "Scaled", &note, "Scale"));
+    }
+    if let Some(ready) = report.news.condition()
+        && before.condition().map(|it| (it.holds, it.reason)) != Some((ready.holds, ready.reason.clone()))
+    {
+        let type_ = if ready.holds { EventType::Normal } else { EventType::Warning };
+        notices.push(notice(type_, &ready.reason, &ready.message, "Decide"));
+    }
+    notices
+}
+
+impl Listen for Reporter {
+    fn hear(&self, event: &Event) {
+        match event {
+            Event::Decided { workload, current, workers, length, decision, .. } => {
+                self.change(workload, |report| {
+                    report.news.desired = Some(decision.replicas);
+                    report.news.workers = *workers;
+                    report.news.draining = workers.saturating_sub(*current);
+                    report.news.ready = Some(match decision.problems.first() {
+                        None => Condition::yes("Deciding", "the rule decides on fresh signals"),
+                        Some(problem) => Condition::no("SignalsUnknown", problem),
+                    });
+                    if let Some(length) = length {
+                        report.length = Some(*length as u64);
+                    }
+                    report.sentence.clone_from(&decision.reason);
+                });
+            }
+            Event::TickFailed { workload, error, .. } => {
+                self.change(workload, |report| report.news.failure = Some(error.to_string()));
+            }
+            Event::Recovered { workload } => self.change(workload, |report| report.news.failure = None),
+            Event::NoRule { workload } => self.change(workload, |report| {
+                report.news.ready.get_or_insert_with(|| Condition::no("NoRule", "it has no rule"));
+            }),
+            Event::Adopted { .. }
+            | Event::Released { .. }
+            | Event::Done { .. }
+            | Event::CommitLost { .. }
+            | Event::MemoryFailed { .. }
+            | Event::Reloaded { .. } => {}
+        }
+    }
+}

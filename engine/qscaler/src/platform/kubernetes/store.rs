@@ -1,0 +1,182 @@
+//! The engine's durable memory on a cluster: the ledger in the status of its object, the checkpoint in a
+//! ConfigMap that the object owns, the record in the engine's own folder.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use qscaler_core::document::rule::RuleDocument;
+use qscaler_core::ledger::Ledger;
+use qscaler_core::record::Line;
+use qscaler_protocol::name::WorkloadUid;
+
+use super::objects::{Object, Objects};
+use super::{MANAGER, failed};
+use crate::ports::{Asked, PortError, Store, Version};
+use crate::store::SqliteStore;
+
+/// The API server's memory is dear; what is lost with a checkpoint costs smoothness, never a worker.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(600);
+/// The field of a checkpoint in its ConfigMap.
+const CHECKPOINT: &str = "checkpoint";
+/// Where a ledger's own count of its changes is.
+const REVISION: &str = "revision";
+
+/// Objects of the API server, and a record beside.
+pub struct KubernetesStore {
+    client: Client,
+    objects: Objects,
+    record: SqliteStore,
+}
+
+impl KubernetesStore {
+    /// The memory of these objects.
+    pub fn new(client: Client, objects: Objects, record: SqliteStore) -> Self {
+        Self { client, objects, record }
+    }
+
+    async fn read(&self, object: &Object) -> Asked<DynamicObject> {
+        let what = || format!("read {}", object.key());
+        let read =
+            object.api(&self.client).get(&object.name).await.map_err(|error| failed(&what(), &error))?;
+        if read.metadata.uid.as_deref() == Some(object.uid.as_str()) {
+            Ok(read)
+        } else {
+            Err(PortError::new(what(), "it was deleted, and there is another one of its name"))
+        }
+    }
+
+    fn maps(&self, object: &Object) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &object.namespace)
+    }
+
+    async fn keep(&self, object: &Object, name: &str, text: &str) -> Asked<()> {
+        let map = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "ownerReferences": [object.owns()]},
+            "data": {CHECKPOINT: text},
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let applied = self.maps(object).patch(name, &parameters, &Patch::Apply(map)).await;
+        applied.map(|_| ()).map_err(|error| failed(&format!("write the ConfigMap {name}"), &error))
+    }
+}
+
+/// The ledger of an object with its revision; none where none was written yet.
+fn ledger_in(object: &DynamicObject) -> Asked<Option<(u64, Ledger)>> {
+    let Some(value) = object.data.pointer("/status/ledger").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let mut value = value.clone();
+    let revision = value.as_object_mut().and_then(|fields| fields.remove(REVISION));
+    let revision = revision.and_then(|it| it.as_u64()).unwrap_or_default();
+    let what = || format!("the ledger of {}", object.metadata.name.as_deref().unwrap_or_default());
+    let ledger = serde_json::from_value(value).map_err(|error| PortError::new(what(), error))?;
+    Ok(Some((revision, ledger)))
+}
+
+/// What is written of a ledger.
+fn written(ledger: &Ledger, revision: u64) -> Value {
+    let mut value = json!(ledger);
+    value[REVISION] = json!(revision);
+    value
+}
+
+#[async_trait]
+impl Store for KubernetesStore {
+    async fn uid(&self, workload: &str, _fresh: WorkloadUid) -> Asked<WorkloadUid> {
+        let uid = self.objects.of_key(workload)?.uid;
+        self.record.set_uid(workload, &uid).await?;
+        Ok(uid)
+    }
+
+    async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)> {
+        let object = self.read(&self.objects.of(uid)?).await?;
+        Ok(match ledger_in(&object)? {
+            Some((revision, ledger)) => (Version(format!("revision {revision}")), ledger),
+            None => {
+                let version = object.metadata.resource_version.unwrap_or_default();
+                (Version(version), Ledger::default())
+            }
+        })
+    }
+
+    /// What is compared is the ledger's own revision: whoever changes something else of the object is not
+    /// in the way.
+    async fn commit(&self, uid: &WorkloadUid, read: &Version, ledger: &Ledger) -> Asked<bool> {
+        let object = self.objects.of(uid)?;
+        let api = object.api(&self.client);
+        let what = || format!("write the ledger of {}", object.key());
+        let parameters = PatchParams::default();
+        let answer = match read.0.strip_prefix("revision ").and_then(|it| it.parse::<u64>().ok()) {
+            None => {
+                let first = json!({
+                    "metadata": {"uid": uid.as_str(), "resourceVersion": read.0},
+                    "status": {"ledger": written(ledger, 1)},
+                });
+                api.patch_status(&object.name, &parameters, &Patch::Merge(first)).await
+            }
+            Some(revision) => {
+                let change = json!([
+                    {"op": "test", "path": "/metadata/uid", "value": uid.as_str()},
+                    {"op": "test", "path": "/status/ledger/revision", "value": revision},
+                    {"op": "replace", "path": "/status/ledger", "value": written(ledger, revision + 1)},
+                ]);
+                let patch = serde_json::from_value(change).map_err(|error| PortError::new(what(), error))?;
+                api.patch_status(&object.name, &parameters, &Patch::Json::<()>(patch)).await
+            }
+        };
+        match answer {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            // A test that fails is answered like a patch that cannot be: only the ledger tells which it was.
+            Err(error @ kube::Error::Api(_)) => match self.ledger(uid).await {
+                Ok((now, _)) if now != *read => Ok(false),
+                _ => Err(failed(&what(), &error)),
+            },
+            Err(error) => Err(failed(&what(), &error)),
+        }
+    }
+
+    fn checkpoint_every(&self) -> Duration {
+        CHECKPOINT_EVERY
+    }
+
+    async fn checkpoint(&self, uid: &WorkloadUid) -> Asked<Option<String>> {
+        let object = self.objects.of(uid)?;
+        let name = map_of(&object);
+        let map = self.maps(&object).get_opt(&name).await;
+        let map = map.map_err(|error| failed(&format!("read the ConfigMap {name}"), &error))?;
+        Ok(map.filter(|map| is_owned(map, uid)).and_then(|map| map.data?.remove(CHECKPOINT)))
+    }
+
+    async fn keep_checkpoint(&self, uid: &WorkloadUid, text: &str) -> Asked<()> {
+        let object = self.objects.of(uid)?;
+        self.keep(&object, &map_of(&object), text).await
+    }
+
+    async fn put_aside(&self, uid: &WorkloadUid, text: &str) -> Asked<()> {
+        let object = self.objects.of(uid)?;
+        self.keep(&object, &format!("{}-aside", map_of(&object)), text).await
+    }
+
+    async fn record(&self, uid: &WorkloadUid, line: &Line, rule: &RuleDocument) -> Asked<()> {
+        self.record.record(uid, line, rule).await
+    }
+}
+
+/// The ConfigMap with an object's checkpoint.
+fn map_of(object: &Object) -> String {
+    format!("qscaler-{}", object.name)
+}
+
+/// Of an object that had this name before, nothing is taken over.
+fn is_owned(map: &ConfigMap, uid: &WorkloadUid) -> bool {
+    let owners = map.metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| owner.uid == uid.as_str())
+}
