@@ -1,5 +1,7 @@
 //! `QWorker`: pods that the engine makes and lets go.
 
+#![expect(clippy::duplicated_attributes, reason = "several columns have one type")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

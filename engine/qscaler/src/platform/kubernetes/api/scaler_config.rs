@@ -1,5 +1,7 @@
 //! `ScalerConfig`: where queues are, and how to log in there.
 
+#![expect(clippy::duplicated_attributes, reason = "several columns have one type")]
+
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -4,6 +4,8 @@
 //! and variables of the engine's environment, where one tenant would read the password of another. Passwords
 //! stand in Secrets of the workload's own namespace.
 
+#![expect(clippy::duplicated_attributes, reason = "several columns have one type")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
