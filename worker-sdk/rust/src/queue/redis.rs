@@ -68,7 +68,7 @@ impl RedisQueue {
         let wake = Wake { channel: path.offers.clone(), told: Arc::clone(&woken) };
         let wake = settings.identity.is_some().then_some(wake);
         Ok(Self {
-            server: Server::connect_with(&settings.url, settings.authorities.as_deref(), wake).await?,
+            server: Server::connect_with(settings, wake).await?,
             scripts: Scripts::new(),
             keys: settings.queues.iter().map(|queue| QueueKeys::of(queue)).collect(),
             settings: settings.clone(),

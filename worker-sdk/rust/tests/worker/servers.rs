@@ -1,5 +1,6 @@
 //! Tests that need a server of the distribution's packages; `cargo ci` brings it.
 
+mod login;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
