@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
+use super::fetching::Client;
 #[cfg(feature = "tls")]
 use super::tls::Secured;
 use crate::queue::Error;
@@ -93,6 +94,19 @@ impl Server {
     pub async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
         let (mut connection, number) = self.connection().await?;
         self.judge(script.invoke_async(&mut connection).await, number).await
+    }
+
+    /// Ends another connection: what was asked by it is done by now or never. `false`: this user may not.
+    pub(super) async fn kill(&self, client: &Client) -> Result<bool, Error> {
+        let (mut connection, number) = self.connection().await?;
+        let mut kill = cmd("CLIENT");
+        kill.arg("KILL").arg("ID").arg(&client.id).arg("ADDR").arg(&client.address);
+        let answer = kill.query_async::<i64>(&mut connection).await;
+        let refused = ErrorKind::Server(ServerErrorKind::NoPerm);
+        if answer.as_ref().is_err_and(|error| error.kind() == refused) {
+            return Ok(false);
+        }
+        self.judge(answer, number).await.map(|_| true)
     }
 
     async fn connection(&self) -> Result<(MultiplexedConnection, u64), Error> {
