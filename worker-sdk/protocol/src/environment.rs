@@ -8,9 +8,9 @@ pub const WORKER_NAME: &str = "QSCALER_WORKER_NAME";
 pub const WORKLOAD: &str = "QSCALER_WORKLOAD";
 /// Where the queues are: `redis://…`, `rediss://…` or `sqlite:PATH`.
 pub const QUEUE_URL: &str = "QSCALER_QUEUE_URL";
-/// The user to log in as; the one in the URL, or the queue system's default, without.
+/// The user at the queue system, where the URL names none.
 pub const QUEUE_USERNAME: &str = "QSCALER_QUEUE_USERNAME";
-/// The password to log in with; the one in the URL without.
+/// That user's password, where the URL holds none.
 pub const QUEUE_PASSWORD: &str = "QSCALER_QUEUE_PASSWORD";
 /// A file with the certificate authorities, in PEM, that are trusted instead of the system's.
 pub const QUEUE_CA: &str = "QSCALER_QUEUE_CA";

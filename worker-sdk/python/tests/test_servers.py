@@ -222,6 +222,26 @@ def test_workers_outlive_a_server_that_starts_again_falls_silent_or_loses_everyt
             assert twice <= late, "a task that ran twice is known as such"
 
 
+@pytest.mark.parametrize(
+    ("in_url", "password", "user"),
+    [("", "its/own", "worker"), ("other@", "secret", "other"), ("other:secret@", "its/own", "other")],
+)
+def test_user_and_password_come_from_the_environment_where_the_url_holds_none(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, in_url: str, password: str, user: str
+) -> None:
+    client = redis_server.client()
+    for name, own in (("worker", "its/own"), ("other", "secret")):
+        client.execute_command("ACL", "SETUSER", name, "on", f">{own}", "~*", "&*", "+@all")  # type: ignore[no-untyped-call]
+    monkeypatch.setenv("QSCALER_QUEUE_URL", redis_server.url.replace("//", f"//{in_url}"))
+    monkeypatch.setenv("QSCALER_QUEUE", "q")
+    monkeypatch.setenv("QSCALER_QUEUE_USERNAME", "worker")
+    monkeypatch.setenv("QSCALER_QUEUE_PASSWORD", password)
+    queue = RedisQueue(Worker().settings())
+    queue.open()
+    assert {it["user"] for it in client.client_list() if it["name"] == "qscaler"} == {user}
+    queue.close()
+
+
 def test_a_worker_waits_for_a_server_that_comes_later(tmp_path: Path) -> None:
     port = free_port()
     server = RedisServer(tmp_path / "redis", port=port)

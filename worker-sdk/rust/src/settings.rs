@@ -23,6 +23,10 @@ pub struct Settings {
     /// May hold a password: never shown.
     pub(crate) url: String,
     pub(crate) queues: Vec<String>,
+    /// For a server with access control, where the URL does not say it.
+    pub(crate) username: Option<String>,
+    /// The same. Never shown.
+    pub(crate) password: Option<String>,
     pub(crate) slots: u32,
     pub(crate) identity: Option<(WorkloadUid, WorkerId)>,
     pub(crate) lease: Duration,
@@ -41,6 +45,8 @@ impl Settings {
         Self {
             url: url.into(),
             queues: queues.into_iter().map(Into::into).filter(|queue: &String| !queue.is_empty()).collect(),
+            username: None,
+            password: None,
             slots: 1,
             identity: None,
             lease: Duration::from_secs(30),
@@ -62,6 +68,8 @@ impl Settings {
         })?;
         let queues = read(environment::QUEUE).unwrap_or_default();
         let mut settings = Self::new(url, queues.split(',').map(str::trim));
+        settings.username = read(environment::QUEUE_USERNAME);
+        settings.password = read(environment::QUEUE_PASSWORD);
         if let (Some(workload), Some(worker)) = (read(environment::WORKLOAD), read(environment::WORKER)) {
             settings = settings.identity(WorkloadUid::new(workload), WorkerId::new(worker));
         }
@@ -76,6 +84,18 @@ impl Settings {
         settings.probe_file = read(environment::PROBE_FILE).map(PathBuf::from);
         settings.probe_port = number(environment::PROBE_PORT)?;
         Ok(settings)
+    }
+
+    /// The user at a Redis server with access control. A user in the URL comes first.
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.username = Some(username.into());
+        self
+    }
+
+    /// The password at a Redis server. A password in the URL comes first.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
     }
 
     /// How many tasks it works on at a time: 1 unless set, and 1 at least.

@@ -66,7 +66,7 @@ class Settings:
     ready_file: str = ""
     #: A port where `GET /readyz` answers 200 while it takes tasks, else 503; 0 for none.
     ready_port: int = 0
-    #: For a Redis with access control; instead of in the URL.
+    #: For a Redis with access control, where the URL holds none.
     username: str = ""
     #: The same.
     password: str = ""

@@ -42,14 +42,14 @@ pub(crate) struct RedisQueue {
     server: Server,
     scripts: Scripts,
     settings: Settings,
-    keys: Vec<QueueKeys>,
+    queues: Vec<OwnQueue>,
     path: PathKeys,
     worker: WorkerId,
-    /// This process. A worker that starts again counts its turns from the beginning.
-    life: String,
+    /// The key of this process's turns: a worker that starts again counts them from the beginning.
+    turns: String,
     fetching: Mutex<Fetching>,
-    /// An answer was lost: there may be a task in this worker's list that it does not know of. Who takes
-    /// without waiting shares this; who looks for such a task has it alone.
+    /// An answer was lost: there may be a task in this worker's list that it does not know of. Who ends a
+    /// task, or takes one without waiting, shares this; who looks for such a task has it alone.
     unsure: RwLock<bool>,
     /// The tasks that this worker holds, by token.
     held: Mutex<BTreeMap<String, Held>>,
@@ -59,22 +59,39 @@ pub(crate) struct RedisQueue {
     woken: Arc<Notify>,
 }
 
+/// A queue that this worker takes tasks from.
+struct OwnQueue {
+    keys: QueueKeys,
+    /// The list of the tasks that this worker holds.
+    processing: String,
+}
+
+impl OwnQueue {
+    fn new(queue: &str, worker: &WorkerId) -> Self {
+        let keys = QueueKeys::of(queue);
+        let processing = format!("{}{worker}", keys.processing);
+        Self { keys, processing }
+    }
+}
+
 impl RedisQueue {
     pub(crate) async fn connect(settings: &Settings) -> Result<Self, Error> {
         let nobody = || (WorkloadUid::new("none"), WorkerId::new(random_name()));
         let (workload, worker) = settings.identity.clone().unwrap_or_else(nobody);
         let path = PathKeys::of(&workload);
+        let queues: Vec<_> = settings.queues.iter().map(|queue| OwnQueue::new(queue, &worker)).collect();
+        let turns = queues.first().map_or("", |of| &of.keys.turns);
         let woken = Arc::new(Notify::new());
         let wake = Wake { channel: path.offers.clone(), told: Arc::clone(&woken) };
         let wake = settings.identity.is_some().then_some(wake);
         Ok(Self {
-            server: Server::connect_with(&settings.url, settings.authorities.as_deref(), wake).await?,
+            server: Server::connect_with(settings, wake).await?,
             scripts: Scripts::new(),
-            keys: settings.queues.iter().map(|queue| QueueKeys::of(queue)).collect(),
+            turns: format!("{turns}{worker}:{}", random_name()),
+            queues,
             settings: settings.clone(),
             path,
             worker,
-            life: random_name(),
             fetching: Mutex::default(),
             // This worker may have held tasks before it started again.
             unsure: RwLock::new(true),
@@ -99,42 +116,38 @@ impl Queue for RedisQueue {
         }
         let fetched = self.next(&mut fetching, wait, stop).await;
         if fetched.is_err() {
-            *self.unsure.write().await = true;
-            // A server that has lost its data has lost this worker's hold, too.
-            *self.held_since.lock().await = None;
+            self.lost_answer().await;
         }
         fetched
     }
 
     async fn renew(&self, lease: &Lease) -> Result<bool, Error> {
-        self.hold(&[QueueKeys::of(&lease.queue)]).await
+        let Some(of) = self.own(lease) else { return Ok(false) };
+        self.hold(std::slice::from_ref(of)).await
     }
 
     async fn ack(&self, lease: &Lease) -> Result<bool, Error> {
-        let keys = QueueKeys::of(&lease.queue);
-        let mut script = self.scripts.ack.key(self.processing(&keys));
-        script.key(&keys.counters).key(&keys.attempts);
-        self.on_held(lease, &mut script, &[]).await
+        self.end(lease).await
     }
 
     async fn ack_and_take(&self, lease: &Lease) -> Result<(bool, Option<Leased>), Error> {
         match self.turn(lease).await? {
             Some(turned) => Ok(turned),
-            None => self.ack(lease).await.map(|kept| (kept, None)),
+            None => self.end(lease).await.map(|kept| (kept, None)),
         }
     }
 
     async fn give_back(&self, lease: &Lease, delay: Duration, counts: bool) -> Result<bool, Error> {
-        let keys = QueueKeys::of(&lease.queue);
-        let mut script = self.scripts.give_back.key(self.processing(&keys));
+        let Some(OwnQueue { keys, processing }) = self.own(lease) else { return Ok(false) };
+        let mut script = self.scripts.give_back.key(processing);
         script.key(&keys.queue).key(&keys.attempts).key(&keys.delayed).key(&keys.counters);
         let delay = milliseconds(delay).to_string();
         self.on_held(lease, &mut script, &[&delay, if counts { "1" } else { "0" }]).await
     }
 
     async fn bury(&self, lease: &Lease, error: &str) -> Result<bool, Error> {
-        let keys = QueueKeys::of(&lease.queue);
-        let mut script = self.scripts.bury.key(self.processing(&keys));
+        let Some(OwnQueue { keys, processing }) = self.own(lease) else { return Ok(false) };
+        let mut script = self.scripts.bury.key(processing);
         script.key(&keys.dead).key(&keys.errors).key(&keys.counters).key(&keys.attempts);
         let why = serde_json::json!({ "error": error, "worker": self.worker }).to_string();
         self.on_held(lease, &mut script, &[&why]).await
@@ -142,7 +155,7 @@ impl Queue for RedisQueue {
 
     async fn reap(&self) -> Result<usize, Error> {
         let mut back = 0;
-        for keys in &self.keys {
+        for OwnQueue { keys, .. } in &self.queues {
             let mut script = self.scripts.reap.key(&keys.leases);
             script.key(&keys.queue).key(&keys.attempts).key(&keys.delayed).key(&keys.counters);
             script.key(&keys.dead).key(&keys.errors);
@@ -187,9 +200,14 @@ impl Queue for RedisQueue {
     }
 
     async fn leave(&self) -> Result<(), Error> {
-        for keys in &self.keys {
+        // No task may come any more to a list that has no holder. Where one may, the lease ends by itself:
+        // until then, and for a while after, others look into the list.
+        if !self.give_up(&mut *self.fetching.lock().await).await? {
+            return Ok(());
+        }
+        for OwnQueue { keys, processing } in &self.queues {
             let mut script = self.scripts.leave.key(&keys.leases);
-            script.key(self.processing(keys)).key(self.turns()).arg(self.worker.as_str());
+            script.key(processing).key(&self.turns).arg(self.worker.as_str());
             self.server.run::<i64>(&script).await?;
         }
         Ok(())

@@ -257,9 +257,9 @@ impl Run {
         if self.life.is_leaving()
             && let Source::Program(waiting) = &mut self.source
         {
-            // Who asked and hears no answer leaves; so does who asks later.
-            waiting.clear();
+            // Who asked and hears no answer leaves, as who asks later; and may ask at once whether it should.
             self.leaving.cancel();
+            waiting.clear();
         }
         if state == State::Drained {
             self.ending_since.get_or_insert_with(Instant::now);

@@ -1,5 +1,7 @@
 //! Tests that need a server of the distribution's packages; `cargo ci` brings it.
 
+mod doubts;
+mod login;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! A wire to a server that can lose an answer, or bring a question when nobody waits for it any more.
+//! A wire to a server that can lose or hold back an answer, or bring a question when nobody waits for it
+//! any more.
 
 use std::sync::Arc;
 
@@ -14,30 +15,33 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// The connection breaks at once; the server gets the question when it is let go.
     BringLate,
+    /// The server gets the question and those after it; its answers come when they are let go.
+    HoldAnswers,
 }
 
 pub(crate) struct Wire {
     port: u16,
-    fault: watch::Sender<Fault>,
-    late: Arc<Notify>,
+    fault: watch::Sender<(Fault, String)>,
+    signs: Signs,
+}
+
+#[derive(Clone, Default)]
+struct Signs {
+    caught: Arc<Notify>,
+    let_go: Arc<Notify>,
     brought: Arc<Notify>,
 }
 
 impl Wire {
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (fault, faults) = watch::channel(Fault::None);
-        let wire = Self {
-            port: listener.local_addr().unwrap().port(),
-            fault,
-            late: Arc::default(),
-            brought: Arc::default(),
-        };
-        let (late, brought) = (Arc::clone(&wire.late), Arc::clone(&wire.brought));
+        let (fault, faults) = watch::channel((Fault::None, String::new()));
+        let wire = Self { port: listener.local_addr().unwrap().port(), fault, signs: Signs::default() };
+        let signs = wire.signs.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                tokio::spawn(carry(client, server, faults.clone(), Arc::clone(&late), Arc::clone(&brought)));
+                tokio::spawn(carry(client, server, faults.clone(), signs.clone()));
             }
         });
         wire
@@ -48,47 +52,66 @@ impl Wire {
     }
 
     pub(crate) fn set(&self, fault: Fault) {
-        self.fault.send_replace(fault);
+        self.set_on("", fault);
     }
 
-    /// Brings a question that was held back, and waits until the server has answered it.
+    /// Only for questions that have this in them.
+    pub(crate) fn set_on(&self, words: &str, fault: Fault) {
+        self.fault.send_replace((fault, words.to_owned()));
+    }
+
+    /// Waits until a question has met with the fault.
+    pub(crate) async fn caught(&self) {
+        self.signs.caught.notified().await;
+    }
+
+    /// Brings what was held back: a question, and waits until the server has answered it; or answers.
     pub(crate) async fn let_go(&self) {
-        self.late.notify_one();
-        self.brought.notified().await;
+        self.signs.let_go.notify_one();
+        self.signs.brought.notified().await;
     }
 }
 
 async fn carry(
     mut client: TcpStream,
     mut server: TcpStream,
-    fault: watch::Receiver<Fault>,
-    late: Arc<Notify>,
-    brought: Arc<Notify>,
+    faults: watch::Receiver<(Fault, String)>,
+    signs: Signs,
 ) {
     let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut holds = false;
     let (question, fault) = loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(read @ 1..) = read else { return };
-                let fault = *fault.borrow();
-                if fault != Fault::None {
-                    break (read, fault);
+                let (fault, words) = faults.borrow().clone();
+                if fault != Fault::None && String::from_utf8_lossy(&asked[..read]).contains(&words) {
+                    signs.caught.notify_one();
+                    if fault != Fault::HoldAnswers {
+                        break (read, fault);
+                    }
+                    holds = true;
                 }
                 server.write_all(&asked[..read]).await.unwrap();
             }
-            read = server.read(&mut answered) => {
+            read = server.read(&mut answered), if !holds => {
                 let Ok(read @ 1..) = read else { return };
                 if client.write_all(&answered[..read]).await.is_err() {
                     return;
                 }
             }
+            () = signs.let_go.notified(), if holds => {
+                holds = false;
+                signs.brought.notify_one();
+            }
         }
     };
     if fault == Fault::BringLate {
         drop(client);
-        late.notified().await;
+        signs.let_go.notified().await;
     }
-    server.write_all(&asked[..question]).await.unwrap();
+    // The server may have ended the connection meanwhile.
+    let _ = server.write_all(&asked[..question]).await;
     let _ = server.read(&mut answered).await;
-    brought.notify_one();
+    signs.brought.notify_one();
 }

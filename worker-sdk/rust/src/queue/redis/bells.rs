@@ -13,8 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use qscaler_protocol::redis::QueueKeys;
-
+use super::OwnQueue;
 use super::server::{ANSWER_MAX, Server};
 use crate::queue::Error;
 
@@ -34,14 +33,15 @@ type Bell = AbortOnDropHandle<Option<MultiplexedConnection>>;
 
 impl Bells {
     /// Waits at every queue at which nobody waits yet.
-    pub(super) fn arm(&mut self, server: &Server, queues: &[QueueKeys]) {
+    pub(super) fn arm(&mut self, server: &Server, queues: &[OwnQueue]) {
         let mut before = std::mem::take(&mut self.waiting).into_iter();
-        for keys in queues {
+        for of in queues {
             let bell = before.next();
             self.waiting.push(match bell {
                 Some(bell) if !bell.is_finished() => bell,
                 ended => {
-                    let (server, queue, rung) = (server.clone(), keys.queue.clone(), Arc::clone(&self.rung));
+                    let (server, queue, rung) =
+                        (server.clone(), of.keys.queue.clone(), Arc::clone(&self.rung));
                     AbortOnDropHandle::new(tokio::spawn(async move {
                         let connection = match ended {
                             Some(ended) => ended.await.ok().flatten(),

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::bells::Bells;
+use super::holding::add_queues;
 use super::scripts::Taken;
 use super::server::{ANSWER_MAX, failed};
 use super::{RedisQueue, no_answer};
@@ -25,17 +26,24 @@ pub(super) struct Fetching {
     /// The connection that waits for tasks of the only queue.
     waiting: Option<(MultiplexedConnection, Client)>,
     /// A connection whose answer was lost. The server may not know yet that it is gone.
-    abandoned: Option<Client>,
+    abandoned: Option<Abandoned>,
     /// A take whose answer was lost.
     lost_take: Option<u64>,
     bells: Bells,
 }
 
+/// A connection on which the server may still wait for a task.
+struct Abandoned {
+    client: Client,
+    wait: Duration,
+    /// Where this user may not end it: until when that may be so.
+    until: Option<Instant>,
+}
+
 /// A connection as the server knows it. Its number alone may be another's after the server started again.
-#[derive(Clone)]
-struct Client {
-    id: String,
-    address: String,
+pub(super) struct Client {
+    pub(super) id: String,
+    pub(super) address: String,
 }
 
 impl Client {
@@ -58,22 +66,15 @@ impl RedisQueue {
         }
         let mut unsure = self.unsure.write().await;
         // First the server must not move a task any more for what was asked; what it has moved is in the list.
-        if let Some(client) = fetching.abandoned.clone() {
-            let mut kill = cmd("CLIENT");
-            kill.arg("KILL").arg("ID").arg(client.id).arg("ADDR").arg(client.address);
-            // A user without the right to does without: the list is looked at all the same.
-            let _: Result<i64, _> = self.server.ask(&kill).await;
-        }
-        if let Some(take) = fetching.lost_take {
-            self.fence(TAKE, take).await?;
-        }
-        for (place, keys) in self.keys.iter().enumerate() {
-            let list: Vec<Vec<u8>> =
-                self.server.ask(cmd("LRANGE").arg(self.processing(keys)).arg(0).arg(-1)).await?;
+        let all_is_over = self.give_up(fetching).await?;
+        for (place, of) in self.queues.iter().enumerate() {
+            // Nothing of it ends meanwhile: who ends a task shares what is held alone here.
             let held = self.held.lock().await;
-            let of_queue = held.values().filter(|held| held.queue == keys.queue);
+            let of_queue = held.values().filter(|held| held.place == place);
             let mut known: Vec<_> = of_queue.map(|held| held.payload.clone()).collect();
             drop(held);
+            let list: Vec<Vec<u8>> =
+                self.server.ask(cmd("LRANGE").arg(&of.processing).arg(0).arg(-1)).await?;
             for payload in list {
                 match known.iter().position(|it| *it == payload) {
                     Some(place) => {
@@ -83,9 +84,25 @@ impl RedisQueue {
                 }
             }
         }
-        *unsure = false;
-        (fetching.abandoned, fetching.lost_take) = (None, None);
+        *unsure = !all_is_over;
         Ok(None)
+    }
+
+    /// Sees to it that the server moves no task any more for what was asked. `false`: it still may.
+    pub(super) async fn give_up(&self, fetching: &mut Fetching) -> Result<bool, Error> {
+        if let Some(take) = fetching.lost_take {
+            self.fence(TAKE, take).await?;
+            fetching.lost_take = None;
+        }
+        let Some(abandoned) = &mut fetching.abandoned else { return Ok(true) };
+        let killed = self.server.kill(&abandoned.client).await?;
+        if killed || abandoned.until.is_some_and(|until| Instant::now() > until) {
+            fetching.abandoned = None;
+            return Ok(true);
+        }
+        // The server sees by itself that the connection is gone, or that the wait is over.
+        abandoned.until.get_or_insert_with(|| Instant::now() + abandoned.wait + ANSWER_MAX);
+        Ok(false)
     }
 
     /// Moves the next task, waiting for one.
@@ -95,13 +112,13 @@ impl RedisQueue {
         wait: Duration,
         stop: &CancellationToken,
     ) -> Result<Option<Leased>, Error> {
-        if self.keys.len() == 1 {
+        if self.queues.len() == 1 {
             return self.wait_at_the_queue(fetching, wait, stop).await;
         }
         if let Some(leased) = self.take(fetching).await? {
             return Ok(Some(leased));
         }
-        fetching.bells.arm(&self.server, &self.keys);
+        fetching.bells.arm(&self.server, &self.queues);
         tokio::select! {
             () = fetching.bells.rung() => self.take(fetching).await,
             () = sleep(wait) => Ok(None),
@@ -112,8 +129,8 @@ impl RedisQueue {
     /// Takes from the first queue that has a task.
     async fn take(&self, fetching: &mut Fetching) -> Result<Option<Leased>, Error> {
         let number = self.next_number();
-        let mut script = self.scripts.take.key(self.turns());
-        self.add_queues(&mut script);
+        let mut script = self.scripts.take.key(&self.turns);
+        add_queues(&mut script, &self.queues);
         match self.server.run::<Option<Taken>>(script.arg(TAKE).arg(number)).await {
             Ok(None) => Ok(None),
             Ok(Some(taken)) => self.lease(taken).await.map(Some),
@@ -130,7 +147,7 @@ impl RedisQueue {
         wait: Duration,
         stop: &CancellationToken,
     ) -> Result<Option<Leased>, Error> {
-        let Some(keys) = self.keys.first() else { return Ok(None) };
+        let Some(of) = self.queues.first() else { return Ok(None) };
         let (connection, client) = match fetching.waiting.take() {
             Some(connected) => connected,
             None => {
@@ -140,7 +157,7 @@ impl RedisQueue {
             }
         };
         let mut moving = cmd("BLMOVE");
-        moving.arg(&keys.queue).arg(self.processing(keys)).arg("RIGHT").arg("LEFT").arg(wait.as_secs_f64());
+        moving.arg(&of.keys.queue).arg(&of.processing).arg("RIGHT").arg("LEFT").arg(wait.as_secs_f64());
         let mut asked = connection.clone();
         let answer = timeout(wait + ANSWER_MAX, moving.query_async::<Option<Vec<u8>>>(&mut asked));
         let ending = async {
@@ -158,7 +175,7 @@ impl RedisQueue {
         let moved = match answer {
             Ok(Ok(moved)) => moved,
             failure => {
-                fetching.abandoned = Some(client);
+                fetching.abandoned = Some(Abandoned { client, wait, until: None });
                 return Err(if let Ok(Err(error)) = failure { failed(&error) } else { no_answer() });
             }
         };
@@ -171,7 +188,7 @@ impl RedisQueue {
 
     /// A task of which the server has given no more than its payload.
     async fn moved(&self, place: usize, payload: Vec<u8>) -> Result<Leased, Error> {
-        let keys = self.keys.get(place).ok_or_else(no_answer)?;
+        let keys = &self.queues.get(place).ok_or_else(no_answer)?.keys;
         let mut script = self.scripts.attempts.key(&keys.attempts);
         let (failed, id): (u32, String) = self.server.run(script.arg(&payload)).await?;
         self.lease((place, payload, failed, id)).await

@@ -5,20 +5,18 @@ use std::sync::atomic::Ordering;
 use redis::ScriptInvocation;
 use tokio::time::Instant;
 
-use qscaler_protocol::redis::QueueKeys;
-
 use super::scripts::Taken;
-use super::{RedisQueue, milliseconds, no_answer};
+use super::{OwnQueue, RedisQueue, milliseconds, no_answer};
 use crate::queue::Error;
 use crate::task::{Lease, Leased, Task};
 
 /// A task that this worker holds.
-#[derive(Clone)]
 pub(super) struct Held {
-    pub(super) queue: String,
+    /// The place of its queue among the worker's.
+    pub(super) place: usize,
     pub(super) payload: Vec<u8>,
-    /// The key of its attempts, when it has failed before.
-    failed: Option<String>,
+    /// The key of its attempts when it has failed before, else empty.
+    failed: String,
     /// The place among the worker's slots that it takes.
     slot: usize,
     /// The turn that was to end it, when its answer was lost.
@@ -26,15 +24,23 @@ pub(super) struct Held {
 }
 
 impl RedisQueue {
-    pub(super) fn processing(&self, keys: &QueueKeys) -> String {
-        format!("{}{}", keys.processing, self.worker)
+    /// The queue of a lease. None: it is no lease of this worker's.
+    pub(super) fn own(&self, lease: &Lease) -> Option<&OwnQueue> {
+        self.queues.iter().find(|of| of.keys.queue == lease.queue)
+    }
+
+    /// What was asked may have been done, or be done only later.
+    pub(super) async fn lost_answer(&self) {
+        *self.unsure.write().await = true;
+        // A server that has lost its data has lost this worker's hold, too.
+        *self.held_since.lock().await = None;
     }
 
     /// Renews the hold on queues. `false`: one had been given up.
-    pub(super) async fn hold(&self, queues: &[QueueKeys]) -> Result<bool, Error> {
+    pub(super) async fn hold(&self, queues: &[OwnQueue]) -> Result<bool, Error> {
         let mut script = self.scripts.hold.prepare_invoke();
-        for keys in queues {
-            script.key(&keys.leases);
+        for of in queues {
+            script.key(&of.keys.leases);
         }
         script.arg(self.worker.as_str()).arg(milliseconds(self.settings.lease));
         self.server.run::<i64>(&script).await.map(|kept| kept == 1)
@@ -44,7 +50,7 @@ impl RedisQueue {
     pub(super) async fn hold_before_fetch(&self) -> Result<(), Error> {
         let mut since = self.held_since.lock().await;
         if since.is_none_or(|since| since.elapsed() > self.settings.lease / 3) {
-            self.hold(&self.keys).await?;
+            self.hold(&self.queues).await?;
             *since = Some(Instant::now());
         }
         Ok(())
@@ -52,15 +58,15 @@ impl RedisQueue {
 
     /// Notes that this worker holds a task that it has taken.
     pub(super) async fn lease(&self, (place, payload, failed, id): Taken) -> Result<Leased, Error> {
-        let queue = self.keys.get(place).ok_or_else(no_answer)?.queue.clone();
+        let queue = self.queues.get(place).ok_or_else(no_answer)?.keys.queue.clone();
         let token = format!("{}#{}", self.worker, self.next_number());
         let mut held = self.held.lock().await;
         let is_free = |slot: &usize| held.values().all(|held| held.slot != *slot);
         let slot = (0..=held.len()).find(is_free).unwrap_or_default();
         let holding = Held {
-            queue: queue.clone(),
+            place,
             payload: payload.clone(),
-            failed: (failed > 0).then(|| id.clone()),
+            failed: if failed > 0 { id.clone() } else { String::new() },
             slot,
             lost_turn: None,
         };
@@ -74,14 +80,9 @@ impl RedisQueue {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(super) fn turns(&self) -> String {
-        let turns = self.keys.first().map_or("", |keys| &keys.turns);
-        format!("{turns}{}:{}", self.worker, self.life)
-    }
-
     /// Gives up a turn whose answer was lost. Whether it was done; if not, it never will be.
     pub(super) async fn fence(&self, slot: &str, turn: u64) -> Result<bool, Error> {
-        let mut script = self.scripts.fence.key(self.turns());
+        let mut script = self.scripts.fence.key(&self.turns);
         self.server.run::<i64>(script.arg(slot).arg(turn)).await.map(|done| done == 1)
     }
 
@@ -92,17 +93,16 @@ impl RedisQueue {
         script: &mut ScriptInvocation<'_>,
         more: &[&str],
     ) -> Result<bool, Error> {
-        let held = self.held.lock().await.get(&lease.token).cloned();
-        let Some(held) = held else { return Ok(false) };
-        if let Some(turn) = held.lost_turn
-            && self.fence(&held.slot.to_string(), turn).await?
-        {
-            // It is done, and the task that came in its place may look like it.
-            self.held.lock().await.remove(&lease.token);
-            *self.unsure.write().await = true;
-            return Ok(true);
+        let unsure = self.unsure.read().await;
+        if self.was_turned(lease).await? {
+            drop(unsure);
+            return Ok(self.done_before().await);
         }
-        script.arg(held.payload);
+        {
+            let held = self.held.lock().await;
+            let Some(held) = held.get(&lease.token) else { return Ok(false) };
+            script.arg(&held.payload);
+        }
         for argument in more {
             script.arg(*argument);
         }
@@ -111,43 +111,81 @@ impl RedisQueue {
         Ok(kept == 1)
     }
 
+    /// Whether a turn whose answer was lost has ended this task. If not, it never will.
+    async fn was_turned(&self, lease: &Lease) -> Result<bool, Error> {
+        let lost =
+            self.held.lock().await.get(&lease.token).and_then(|held| Some((held.slot, held.lost_turn?)));
+        let Some((slot, turn)) = lost else { return Ok(false) };
+        let done = self.fence(&slot.to_string(), turn).await?;
+        if done {
+            self.held.lock().await.remove(&lease.token);
+        }
+        Ok(done)
+    }
+
+    /// A task was ended by a turn whose answer was lost: one that looks like it was hidden by it, perhaps.
+    async fn done_before(&self) -> bool {
+        *self.unsure.write().await = true;
+        true
+    }
+
+    /// Ends one task: by a turn that takes no other, because a repeated acknowledgement of a task that is
+    /// ended would end one that looks like it.
+    pub(super) async fn end(&self, lease: &Lease) -> Result<bool, Error> {
+        let unsure = self.unsure.read().await;
+        if self.was_turned(lease).await? {
+            drop(unsure);
+            return Ok(self.done_before().await);
+        }
+        self.end_and_take(lease, &[]).await.map(|(kept, _)| kept)
+    }
+
     /// Ends one task and takes the next in its slot. Not while there may be a task in this worker's list
     /// that it does not know of: that one comes first.
     pub(super) async fn turn(&self, lease: &Lease) -> Result<Option<(bool, Option<Leased>)>, Error> {
         let unsure = self.unsure.read().await;
-        let held = self.held.lock().await.get(&lease.token).cloned();
-        let (Some(held), false) = (held, *unsure) else { return Ok(None) };
+        let is_lost = |held: &Held| held.lost_turn.is_some();
+        if *unsure || self.held.lock().await.get(&lease.token).is_none_or(is_lost) {
+            return Ok(None);
+        }
         self.hold_before_fetch().await?;
-        let number = self.next_number();
-        let of = QueueKeys::of(&lease.queue);
-        let mut script = self.scripts.turn.key(self.turns());
-        script.key(self.processing(&of)).key(&of.counters).key(&of.attempts);
-        self.add_queues(&mut script);
-        script.arg(held.slot).arg(number).arg(held.payload).arg(held.failed.unwrap_or_default());
-        match self.server.run::<(i64, Option<Taken>)>(&script).await {
-            Ok((kept, taken)) => {
-                self.held.lock().await.remove(&lease.token);
-                let next = match taken {
-                    Some(taken) => Some(self.lease(taken).await?),
-                    None => None,
-                };
-                Ok(Some((kept == 1, next)))
-            }
+        match self.end_and_take(lease, &self.queues).await {
+            Ok((kept, Some(taken))) => Ok(Some((kept, Some(self.lease(taken).await?)))),
+            Ok((kept, None)) => Ok(Some((kept, None))),
             Err(error) => {
-                if let Some(held) = self.held.lock().await.get_mut(&lease.token) {
-                    held.lost_turn = Some(number);
-                }
                 drop(unsure);
-                *self.unsure.write().await = true;
+                self.lost_answer().await;
                 Err(error)
             }
         }
     }
 
-    /// The keys of all queues, as `take.lua` and `turn.lua` want them.
-    pub(super) fn add_queues(&self, script: &mut ScriptInvocation<'_>) {
-        for keys in &self.keys {
-            script.key(&keys.queue).key(self.processing(keys)).key(&keys.attempts);
+    /// One turn: a task ends, and the next is taken from the first of these queues that has one.
+    async fn end_and_take(&self, lease: &Lease, queues: &[OwnQueue]) -> Result<(bool, Option<Taken>), Error> {
+        let number = self.next_number();
+        let mut script = self.scripts.turn.key(&self.turns);
+        {
+            let held = self.held.lock().await;
+            let Some(held) = held.get(&lease.token) else { return Ok((false, None)) };
+            let OwnQueue { keys, processing } = self.queues.get(held.place).ok_or_else(no_answer)?;
+            script.key(processing).key(&keys.counters).key(&keys.attempts);
+            add_queues(&mut script, queues);
+            script.arg(held.slot).arg(number).arg(&held.payload).arg(&held.failed);
         }
+        let answer = self.server.run::<(i64, Option<Taken>)>(&script).await;
+        let mut held = self.held.lock().await;
+        if answer.is_ok() {
+            held.remove(&lease.token);
+        } else if let Some(held) = held.get_mut(&lease.token) {
+            held.lost_turn = Some(number);
+        }
+        answer.map(|(kept, taken)| (kept == 1, taken))
+    }
+}
+
+/// The keys of queues, as `take.lua` and `turn.lua` want them.
+pub(super) fn add_queues(script: &mut ScriptInvocation<'_>, queues: &[OwnQueue]) {
+    for OwnQueue { keys, processing } in queues {
+        script.key(&keys.queue).key(processing).key(&keys.attempts);
     }
 }

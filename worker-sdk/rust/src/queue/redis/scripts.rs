@@ -7,7 +7,6 @@ use redis::Script;
 pub(super) type Taken = (usize, Vec<u8>, u32, String);
 
 pub(super) struct Scripts {
-    pub(super) ack: Script,
     pub(super) give_back: Script,
     pub(super) bury: Script,
     pub(super) hold: Script,
@@ -24,7 +23,6 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            ack: Script::new(texts::ACK),
             give_back: Script::new(texts::RETURN),
             bury: Script::new(texts::BURY),
             hold: Script::new(texts::HOLD),

@@ -15,9 +15,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
+use super::fetching::Client;
 #[cfg(feature = "tls")]
 use super::tls::Secured;
 use crate::queue::Error;
+use crate::settings::Settings;
 
 /// A server that takes longer to connect or to answer has failed this time.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -66,15 +68,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 impl Server {
     /// Connects, and refuses a server that may drop keys when its memory is full.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::connect_with(url, None, None).await
+        Self::connect_with(&Settings::new(url, [""; 0]), None).await
     }
 
-    pub(super) async fn connect_with(
-        url: &str,
-        authorities: Option<&Path>,
-        wake: Option<Wake>,
-    ) -> Result<Self, Error> {
-        let address = Address::parse(url, authorities)?;
+    pub(super) async fn connect_with(settings: &Settings, wake: Option<Wake>) -> Result<Self, Error> {
+        let address = Address::of(settings)?;
         let server = Self { inner: Arc::new(Inner { address, shared: Mutex::default(), wake }) };
         server.connection().await?;
         Ok(server)
@@ -96,6 +94,19 @@ impl Server {
     pub async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
         let (mut connection, number) = self.connection().await?;
         self.judge(script.invoke_async(&mut connection).await, number).await
+    }
+
+    /// Ends another connection: what was asked by it is done by now or never. `false`: this user may not.
+    pub(super) async fn kill(&self, client: &Client) -> Result<bool, Error> {
+        let (mut connection, number) = self.connection().await?;
+        let mut kill = cmd("CLIENT");
+        kill.arg("KILL").arg("ID").arg(&client.id).arg("ADDR").arg(&client.address);
+        let answer = kill.query_async::<i64>(&mut connection).await;
+        let refused = ErrorKind::Server(ServerErrorKind::NoPerm);
+        if answer.as_ref().is_err_and(|error| error.kind() == refused) {
+            return Ok(false);
+        }
+        self.judge(answer, number).await.map(|_| true)
     }
 
     async fn connection(&self) -> Result<(MultiplexedConnection, u64), Error> {
@@ -185,12 +196,13 @@ async fn refuse_eviction(connection: &mut MultiplexedConnection) -> Result<(), E
 }
 
 impl Address {
-    fn parse(url: &str, authorities: Option<&Path>) -> Result<Self, Error> {
+    fn of(settings: &Settings) -> Result<Self, Error> {
+        let url = settings.url.as_str();
         let secure = url.strip_prefix("rediss://");
         let plain = secure.map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
         let query = url.split_once('?').map_or("", |(_, query)| query);
         let in_url = query.split('&').find_map(|pair| pair.strip_prefix("ssl_ca_certs=")).map(PathBuf::from);
-        let authorities = in_url.as_deref().or(authorities);
+        let authorities = in_url.as_deref().or(settings.authorities.as_deref());
         let info = plain
             .into_connection_info()
             .map_err(|error| Error::Settings(format!("the Redis URL: {error}")))?;
@@ -200,7 +212,14 @@ impl Address {
             ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
             _ => return Err(Error::Settings("the Redis URL: type redis://HOST:PORT/DATABASE".into())),
         };
-        Ok(Self { place, login: info.redis_settings().clone() })
+        let mut login = info.redis_settings().clone();
+        if let (None, Some(username)) = (login.username(), &settings.username) {
+            login = login.set_username(username);
+        }
+        if let (None, Some(password)) = (login.password(), &settings.password) {
+            login = login.set_password(password);
+        }
+        Ok(Self { place, login })
     }
 }
 

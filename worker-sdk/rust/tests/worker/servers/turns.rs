@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
+use qscaler_protocol::redis as texts;
 use qscaler_worker::{Leased, Queue, Settings, connect};
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::RedisServer;
 use crate::wire::{Fault, Wire};
 
-const TASKS: usize = 4;
+pub(super) const TASKS: usize = 4;
 
 async fn worker(wire: &Wire) -> Arc<dyn Queue> {
     connect(&Settings::new(wire.url(), ["q"])).await.unwrap()
 }
 
-async fn fetched(queue: &Arc<dyn Queue>) -> Option<Leased> {
+pub(super) async fn fetched(queue: &Arc<dyn Queue>) -> Option<Leased> {
     let stop = CancellationToken::new();
     loop {
         match queue.fetch(Duration::from_millis(50), &stop).await {
@@ -27,7 +28,7 @@ async fn fetched(queue: &Arc<dyn Queue>) -> Option<Leased> {
     }
 }
 
-async fn acked(queue: &Arc<dyn Queue>, leased: &Leased) -> bool {
+pub(super) async fn acked(queue: &Arc<dyn Queue>, leased: &Leased) -> bool {
     loop {
         if let Ok(kept) = queue.ack(&leased.lease).await {
             return kept;
@@ -36,7 +37,7 @@ async fn acked(queue: &Arc<dyn Queue>, leased: &Leased) -> bool {
 }
 
 /// Works off what is left, and says how many tasks there were and how many the server knows as done.
-async fn work_off(queue: &Arc<dyn Queue>, server: &RedisServer) -> (usize, usize) {
+pub(super) async fn work_off(queue: &Arc<dyn Queue>, server: &RedisServer) -> (usize, usize) {
     let mut tasks = 0;
     while let Some(leased) = fetched(queue).await {
         assert!(acked(queue, &leased).await);
@@ -45,6 +46,19 @@ async fn work_off(queue: &Arc<dyn Queue>, server: &RedisServer) -> (usize, usize
     let mut asking = redis::cmd("HGET");
     let asking = asking.arg(&["qscaler:{q}:counters", "departed"]);
     (tasks, asking.query(&mut server.connect().unwrap()).unwrap())
+}
+
+/// Brings the scripts to the server, so that each is one question.
+pub(super) fn bring_scripts(server: &RedisServer) {
+    let mut connection = server.connect().unwrap();
+    for text in [texts::FENCE, texts::TAKE, texts::TURN] {
+        redis::Script::new(text).prepare_invoke().load(&mut connection).unwrap();
+    }
+}
+
+/// What questions have in them that run a script.
+pub(super) fn named(text: &str) -> String {
+    redis::Script::new(text).get_hash().to_owned()
 }
 
 /// A worker that holds its second task: a first turn has brought the script to the server.
@@ -82,6 +96,31 @@ async fn a_turn_that_arrives_late_does_nothing() {
     wire.let_go().await;
     assert!(acked(&queue, &third).await, "the late turn took nothing away");
     assert_eq!(work_off(&queue, &server).await, (TASKS - 3, TASKS));
+}
+
+#[tokio::test]
+async fn whether_a_turn_was_done_is_asked_again_and_answered_as_before() {
+    for (fault, brought) in [(Fault::LoseAnswer, 1), (Fault::BringLate, 0)] {
+        let server = RedisServer::start(&[]);
+        bring_scripts(&server);
+        let wire = Wire::to(server.port).await;
+        let (queue, second) = a_second_task(&server, &wire).await;
+        wire.set(fault);
+        queue.ack_and_take(&second.lease).await.unwrap_err();
+        wire.set_on(&named(texts::FENCE), Fault::LoseAnswer);
+        queue.ack(&second.lease).await.unwrap_err();
+        wire.set(Fault::None);
+        assert!(acked(&queue, &second).await);
+        if fault == Fault::BringLate {
+            wire.let_go().await;
+        }
+        // What a turn has brought is still in the worker's list.
+        let mut asking = redis::cmd("KEYS");
+        let asking = asking.arg("qscaler:{q}:processing:*");
+        let lists: Vec<String> = asking.query(&mut server.connect().unwrap()).unwrap();
+        assert_eq!(lists.len(), brought);
+        assert_eq!(work_off(&queue, &server).await, (TASKS - 2, TASKS));
+    }
 }
 
 #[tokio::test]
