@@ -78,13 +78,25 @@ pub trait Listen: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);
 
+/// How new what is read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// What a watch has told so far will do: nothing is done on the strength of it alone.
+    Seen,
+    /// As it is now.
+    Live,
+}
+
 /// The engine's durable memory.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The uid of a workload: the stored one, else `fresh`, which is stored.
     async fn uid(&self, workload: &str, fresh: WorkloadUid) -> Asked<WorkloadUid>;
-    /// The ledger, live, with its version.
-    async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)>;
+    /// Whether [`Freshness::Seen`] may be older than [`Freshness::Live`], here or on the platform: then
+    /// everything is read again before something is done.
+    fn lags(&self) -> bool;
+    /// The ledger with its version.
+    async fn ledger(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<(Version, Ledger)>;
     /// Replaces the ledger if it still has the version that was `read`. `false`: it has not.
     async fn commit(&self, uid: &WorkloadUid, read: &Version, ledger: &Ledger) -> Asked<bool>;
     /// How often a checkpoint may be written. What is lost with one costs smoothness, never a worker.
@@ -162,8 +174,8 @@ pub trait Connect: Send + Sync {
 /// Where workers live.
 #[async_trait]
 pub trait Platform: Send + Sync {
-    /// Every worker of a workload that is not gone, live, by name.
-    async fn fleet(&self, uid: &WorkloadUid) -> Asked<Vec<Seen>>;
+    /// Every worker of a workload that is not gone, by name.
+    async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>>;
     /// Creates the worker of this name; that it exists is success.
     async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()>;
     /// Removes a worker if still no process of it runs.

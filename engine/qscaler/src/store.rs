@@ -14,7 +14,7 @@ use qscaler_core::time::Time;
 use qscaler_protocol::name::WorkloadUid;
 use qscaler_worker::sqlite::{Database, Parameters, Row};
 
-use crate::ports::{Asked, PortError, Store, Version};
+use crate::ports::{Asked, Freshness, PortError, Store, Version};
 
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -55,7 +55,11 @@ impl Store for SqliteStore {
         Ok(rows.first().and_then(|row| text_at(row, 0)).map_or(fresh, WorkloadUid::new))
     }
 
-    async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)> {
+    fn lags(&self) -> bool {
+        false
+    }
+
+    async fn ledger(&self, uid: &WorkloadUid, _freshness: Freshness) -> Asked<(Version, Ledger)> {
         let text = "SELECT version, ledger FROM ledgers WHERE uid = :uid;";
         let rows = self.run(text, vec![("uid", value(uid))]).await?;
         let Some(row) = rows.first() else { return Ok((Version("0".into()), Ledger::default())) };

@@ -16,7 +16,7 @@ use super::polls::{POLL_EVERY, Polls, Subscription};
 use super::tick::Shown;
 use super::{Mode, Order};
 use crate::event::Event;
-use crate::ports::{Asked, PortError, Ports};
+use crate::ports::{Asked, Freshness, PortError, Ports};
 
 /// After a tick that could not be finished the next one waits this long.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -41,6 +41,8 @@ pub(super) struct Hold {
     pub(super) recorder: Recorder,
     pub(super) decided: Option<Decision>,
     pub(super) shown: Shown,
+    /// When everything was read as it is.
+    pub(super) read_live: Option<Time>,
     stored_at: Time,
 }
 
@@ -109,6 +111,7 @@ impl Keeper {
             recorder: Recorder::default(),
             decided: None,
             shown: Shown::default(),
+            read_live: None,
             stored_at,
         })
     }
@@ -139,7 +142,7 @@ impl Keeper {
 
     /// Ends every worker, whether or not the queue system answers. Returns how many there still are.
     async fn terminate_all(&self, hold: &Hold) -> Asked<usize> {
-        let fleet = self.ports.platform.fleet(&hold.uid).await?;
+        let fleet = self.ports.platform.fleet(&hold.uid, Freshness::Live).await?;
         for seen in &fleet {
             match seen.process {
                 Process::Waiting | Process::BackOff { .. } => {

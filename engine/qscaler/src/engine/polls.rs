@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
-use qscaler_core::workload::Source;
+use qscaler_core::workload::{Password, Source};
 
 use crate::ports::{Asked, Clock, PortError, Ports, QueueSystem};
 
@@ -138,7 +138,12 @@ impl Shared {
                 lock(&self.system).insert(system).clone()
             }
         };
-        within(&*ports.clock, what(), system.source.measure(&queues)).await
+        let answer = within(&*ports.clock, what(), system.source.measure(&queues)).await;
+        if answer.is_err() && matches!(self.source.password, Some(Password::Secret { .. })) {
+            // The password may be another one by now: it is read again.
+            lock(&self.system).take();
+        }
+        answer
     }
 }
 

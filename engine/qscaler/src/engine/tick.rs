@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use qscaler_core::decide::{Decision, Question, decide};
 use qscaler_core::document::workload::Mode as Consent;
@@ -22,7 +23,10 @@ use super::Mode;
 use super::keeper::{Hold, Keeper};
 use super::polls::Poll;
 use crate::event::Event;
-use crate::ports::{Adopt, Asked, ControlPath, PortError, Version};
+use crate::ports::{Adopt, Asked, ControlPath, Freshness, PortError, Version};
+
+/// At least this often a tick reads everything as it is.
+const LIVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything that one tick reads, in this order.
 struct Observed {
@@ -54,18 +58,19 @@ struct Decided {
 impl Keeper {
     /// Does one tick. Returns how many workers there are, whatever they do.
     pub(super) async fn tick(&mut self, hold: &mut Hold) -> Asked<usize> {
-        let observed = self.observe(hold).await?;
+        let freshness = self.freshness(hold);
+        let mut observed = self.observe(hold, freshness, None).await?;
         let workload = Arc::clone(&hold.order.workload);
-        let situation = observed.situation(&workload.name);
         let acts = workload.mode == Consent::Act || hold.order.mode >= Mode::Drain;
-        let decided = self.decide(hold, &observed, &situation);
+        let decided = self.decide(hold, &observed, &observed.situation(&workload.name));
         if let Some(decided) = &decided {
             self.tell(hold, decided, observed.fleet.len(), acts);
         }
-        let plan = match &observed.unread {
-            None if acts => self.plan(hold, &situation, decided.as_ref()),
-            _ => Plan::default(),
-        };
+        let mut plan = self.plan(hold, &observed, decided.as_ref(), acts);
+        if plan != Plan::default() && freshness == Freshness::Seen {
+            observed = self.observe(hold, Freshness::Live, Some(observed.poll)).await?;
+            plan = self.plan(hold, &observed, decided.as_ref(), acts);
+        }
         let left = if acts { observed.fleet.len() + plan.starts() } else { 0 };
         let outcome = self.apply(hold, &observed.version, plan).await;
         self.remember(hold, decided, acts, &outcome.done).await;
@@ -77,16 +82,37 @@ impl Keeper {
         observed.unread.map_or(outcome.result, Err).map(|()| left)
     }
 
+    /// Whether a tick may begin with what a watch has told. Now and then none may: a watch can break
+    /// without a sign.
+    fn freshness(&self, hold: &mut Hold) -> Freshness {
+        let now = self.ports.clock.now();
+        let is_due = hold.read_live.is_none_or(|at| now.since(at) >= LIVE_EVERY);
+        if is_due || !self.ports.store.lags() {
+            hold.read_live = Some(now);
+            return Freshness::Live;
+        }
+        Freshness::Seen
+    }
+
     /// Reads everything, the ledger first: whoever commits on the version read here has seen in the
-    /// queue and among the workers at least what the ledger knew.
-    async fn observe(&mut self, hold: &mut Hold) -> Asked<Observed> {
+    /// queue and among the workers at least what the ledger knew. `poll` is given where the queues were
+    /// read a moment ago.
+    async fn observe(
+        &self,
+        hold: &mut Hold,
+        freshness: Freshness,
+        poll: Option<Arc<Poll>>,
+    ) -> Asked<Observed> {
         let before = self.ports.clock.now();
-        let (version, ledger) = self.ports.store.ledger(&hold.uid).await?;
+        let (version, ledger) = self.ports.store.ledger(&hold.uid, freshness).await?;
         if ledger.is_from_the_future() {
             let reason = format!("a later version wrote it (protocol {})", ledger.protocol);
             return Err(PortError::new(format!("the ledger of {}", self.key), reason));
         }
-        let poll = hold.subscription.after(before).await;
+        let poll = match poll {
+            Some(poll) => poll,
+            None => hold.subscription.after(before).await,
+        };
         let read = match hold.subscription.system() {
             Ok(system) => system.control.read(&hold.uid).await,
             Err(error) => Err(error),
@@ -95,7 +121,7 @@ impl Keeper {
             Ok((path, reports)) => (Shown { path, reports }, None),
             Err(error) => (hold.shown.clone(), Some(error)),
         };
-        let fleet = self.ports.platform.fleet(&hold.uid).await?;
+        let fleet = self.ports.platform.fleet(&hold.uid, freshness).await?;
         let now = self.ports.clock.now();
         Ok(Observed { version, ledger, poll, shown, unread, fleet, now })
     }
@@ -146,7 +172,12 @@ impl Keeper {
         });
     }
 
-    fn plan(&self, hold: &Hold, situation: &Situation<'_>, decided: Option<&Decided>) -> Plan {
+    /// What to do; nothing where that is only shown, or where the control path could not be read.
+    fn plan(&self, hold: &Hold, observed: &Observed, decided: Option<&Decided>, acts: bool) -> Plan {
+        if !acts || observed.unread.is_some() {
+            return Plan::default();
+        }
+        let situation = observed.situation(&hold.order.workload.name);
         let current = situation.current();
         let stopping = hold.order.mode >= Mode::Drain;
         let desired = match decided {

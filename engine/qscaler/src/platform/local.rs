@@ -24,7 +24,7 @@ use qscaler_protocol::name::{WorkerId, WorkloadUid};
 
 use crate::clock::wall_clock;
 use crate::host::{self, End, SessionUse};
-use crate::ports::{Asked, Platform, PortError, Randomness};
+use crate::ports::{Asked, Freshness, Platform, PortError, Randomness};
 use crate::store::SqliteStore;
 
 use process::{Ending, Recipe};
@@ -250,7 +250,7 @@ fn is_alive(engine: &str) -> bool {
 
 #[async_trait]
 impl Platform for Local {
-    async fn fleet(&self, uid: &WorkloadUid) -> Asked<Vec<Seen>> {
+    async fn fleet(&self, uid: &WorkloadUid, _freshness: Freshness) -> Asked<Vec<Seen>> {
         let mut fleet = vec![];
         let usage = self.usage();
         for row in self.inner.rows.of(uid).await? {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use qscaler::event::Event;
 use qscaler::ports::{
-    Adopt, Asked, Clock, Connect, ControlPath, Job, Listen, Platform, PortError, Ports, QueueSystem,
-    Randomness, Source, Spawn, Store, Version,
+    Adopt, Asked, Clock, Connect, ControlPath, Freshness, Job, Listen, Platform, PortError, Ports,
+    QueueSystem, Randomness, Source, Spawn, Store, Version,
 };
 use qscaler_core::document::rule::RuleDocument;
 use qscaler_core::fleet::{Process, Seen};
@@ -309,7 +309,11 @@ impl Store for World {
         Ok(WorkloadUid::new(workload))
     }
 
-    async fn ledger(&self, _uid: &WorkloadUid) -> Asked<(Version, Ledger)> {
+    fn lags(&self) -> bool {
+        false
+    }
+
+    async fn ledger(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<(Version, Ledger)> {
         Ok(self.at(|state| (Version(state.ledger.0.to_string()), state.ledger.1.clone())))
     }
 
@@ -436,7 +440,7 @@ impl ControlPath for World {
 
 #[async_trait]
 impl Platform for World {
-    async fn fleet(&self, _uid: &WorkloadUid) -> Asked<Vec<Seen>> {
+    async fn fleet(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<Vec<Seen>> {
         Ok(self.at(|state| state.workers.values().map(|worker| worker.seen.clone()).collect()))
     }
 

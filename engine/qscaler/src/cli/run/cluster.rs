@@ -168,9 +168,14 @@ impl Leading {
             random: Arc::new(SystemRandomness),
             spawn: Arc::new(TokioTasks),
             listen,
-            store: Arc::new(KubernetesStore::new(client.clone(), objects.clone(), self.record.clone())),
+            store: Arc::new(KubernetesStore::new(
+                client.clone(),
+                objects.clone(),
+                self.watched.qworkers(),
+                self.record.clone(),
+            )),
             connect: Arc::new(InCluster::new(client.clone())),
-            platform: Arc::new(Pods::new(client, objects)),
+            platform: Arc::new(Pods::new(client, objects, self.watched.pods())),
         }
     }
 }

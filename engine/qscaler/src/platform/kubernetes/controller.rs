@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -20,6 +21,7 @@ use qscaler_core::catalog::{Assignment, Catalog};
 use super::api::{QWorker, ScalerConfig};
 use super::failed;
 use super::objects::{Object, Objects};
+use super::pods::OWNER_LABEL;
 use super::status::Reporter;
 use super::translate::{Unfit, workload};
 use crate::engine::Mode;
@@ -38,6 +40,7 @@ pub struct Watched {
     objects: Objects,
     qworkers: Store<QWorker>,
     configs: Store<ScalerConfig>,
+    pods: Store<Pod>,
     stir: Arc<Notify>,
 }
 
@@ -45,12 +48,24 @@ impl Watched {
     /// Watches all namespaces, or one. Ready when everything was read once.
     pub async fn start(client: Client, namespace: Option<&str>, objects: Objects) -> Asked<Self> {
         let stir = Arc::new(Notify::new());
-        let qworkers = watch(api_in(&client, namespace), &stir);
-        let configs = watch(api_in(&client, namespace), &stir);
+        let qworkers = watch(api_in(&client, namespace), "", Some(&stir));
+        let configs = watch(api_in(&client, namespace), "", Some(&stir));
+        let pods = watch(api_in(&client, namespace), OWNER_LABEL, None);
         let gone = |error: reflector::store::WriterDropped| PortError::new("watch the cluster", error);
         qworkers.wait_until_ready().await.map_err(gone)?;
         configs.wait_until_ready().await.map_err(gone)?;
-        Ok(Self { client, objects, qworkers, configs, stir })
+        pods.wait_until_ready().await.map_err(gone)?;
+        Ok(Self { client, objects, qworkers, configs, pods, stir })
+    }
+
+    /// The QWorkers as they are told.
+    pub fn qworkers(&self) -> Store<QWorker> {
+        self.qworkers.clone()
+    }
+
+    /// The pods that QWorkers own, as they are told.
+    pub fn pods(&self) -> Store<Pod> {
+        self.pods.clone()
     }
 
     /// Waits until something has changed, or it is time to look again.
@@ -164,19 +179,19 @@ where
     }
 }
 
-/// Watches all objects of a kind, as long as the program runs.
-fn watch<K>(api: Api<K>, stir: &Arc<Notify>) -> Store<K>
+/// Watches the objects of a kind that have this label, as long as the program runs.
+fn watch<K>(api: Api<K>, label: &str, stir: Option<&Arc<Notify>>) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
-    let events = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
-    let stir = Arc::clone(stir);
+    let events = watcher(api, watcher::Config::default().labels(label)).default_backoff().reflect(writer);
+    let stir = stir.cloned();
     tokio::spawn(async move {
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
-                Ok(_) => stir.notify_one(),
+                Ok(_) => stir.iter().for_each(|stir| stir.notify_one()),
                 Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "the watch is begun again"),
             }
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
 use qscaler_core::fleet::{Process, Seen};
@@ -21,7 +22,7 @@ use qscaler_protocol::name::{WorkerId, WorkloadUid};
 
 use super::failed;
 use super::objects::{Object, Objects};
-use crate::ports::{Asked, Platform, PortError};
+use crate::ports::{Asked, Freshness, Platform, PortError};
 
 pub(super) use template::OWNER_LABEL;
 use template::pod;
@@ -30,14 +31,16 @@ use template::pod;
 pub struct Pods {
     client: Client,
     objects: Objects,
+    /// Those that a QWorker owns, as a watch tells.
+    watched: Store<Pod>,
     /// Names of the pods that were seen.
     names: Arc<Mutex<BTreeMap<WorkerId, String>>>,
 }
 
 impl Pods {
     /// The pods that these objects own.
-    pub fn new(client: Client, objects: Objects) -> Self {
-        Self { client, objects, names: Arc::default() }
+    pub fn new(client: Client, objects: Objects, watched: Store<Pod>) -> Self {
+        Self { client, objects, watched, names: Arc::default() }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -54,6 +57,11 @@ impl Pods {
         Ok(pod.filter(is_it).map(|pod| (api, pod)))
     }
 
+    fn watched_of(&self, uid: &WorkloadUid) -> Vec<Arc<Pod>> {
+        let is_of = |pod: &Arc<Pod>| pod.labels().get(OWNER_LABEL).is_some_and(|of| of == uid.as_str());
+        self.watched.state().into_iter().filter(is_of).collect()
+    }
+
     fn lock_names(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, String>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,12 +69,20 @@ impl Pods {
 
 #[async_trait]
 impl Platform for Pods {
-    async fn fleet(&self, uid: &WorkloadUid) -> Asked<Vec<Seen>> {
+    async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>> {
         let object = self.objects.of(uid)?;
         let api = self.api(&object);
-        let of_owner = ListParams::default().labels(&format!("{OWNER_LABEL}={uid}"));
-        let what = || format!("list the pods of {}", object.key());
-        let pods = api.list(&of_owner).await.map_err(|error| failed(&what(), &error))?;
+        let mut pods = match freshness {
+            Freshness::Seen => self.watched_of(uid),
+            Freshness::Live => {
+                let of_owner = ListParams::default().labels(&format!("{OWNER_LABEL}={uid}"));
+                let list = api.list(&of_owner).await;
+                let list =
+                    list.map_err(|error| failed(&format!("list the pods of {}", object.key()), &error));
+                list?.items.into_iter().map(Arc::new).collect()
+            }
+        };
+        pods.sort_by_key(|pod| pod.metadata.name.clone());
         let mut fleet = vec![];
         for pod in pods {
             let Some(seen) = seen(&pod) else { continue };

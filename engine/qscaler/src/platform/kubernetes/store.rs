@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::runtime::reflector::{ObjectRef, Store as Watch};
 use serde_json::{Value, json};
 
 use qscaler_core::document::rule::RuleDocument;
@@ -14,9 +15,10 @@ use qscaler_core::ledger::Ledger;
 use qscaler_core::record::Line;
 use qscaler_protocol::name::WorkloadUid;
 
+use super::api::QWorker;
 use super::objects::{Object, Objects};
 use super::{MANAGER, failed};
-use crate::ports::{Asked, PortError, Store, Version};
+use crate::ports::{Asked, Freshness, PortError, Store, Version};
 use crate::store::SqliteStore;
 
 /// The API server's memory is dear; what is lost with a checkpoint costs smoothness, never a worker.
@@ -25,18 +27,32 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(600);
 const CHECKPOINT: &str = "checkpoint";
 /// Where a ledger's own count of its changes is.
 const REVISION: &str = "revision";
+/// A version that is a ledger's own begins so; another is its object's.
+const OF_LEDGER: &str = "revision ";
 
 /// Objects of the API server, and a record beside.
 pub struct KubernetesStore {
     client: Client,
     objects: Objects,
+    qworkers: Watch<QWorker>,
     record: SqliteStore,
 }
 
 impl KubernetesStore {
     /// The memory of these objects.
-    pub fn new(client: Client, objects: Objects, record: SqliteStore) -> Self {
-        Self { client, objects, record }
+    pub fn new(client: Client, objects: Objects, qworkers: Watch<QWorker>, record: SqliteStore) -> Self {
+        Self { client, objects, qworkers, record }
+    }
+
+    /// The ledger that the watch has told of; none where it has told of none.
+    fn seen(&self, object: &Object) -> Asked<Option<(Version, Ledger)>> {
+        let reference = ObjectRef::new(&object.name).within(&object.namespace);
+        let Some(qworker) = self.qworkers.get(&reference) else { return Ok(None) };
+        let is_it = qworker.metadata.uid.as_deref() == Some(object.uid.as_str());
+        match qworker.status.as_ref().and_then(|status| status.ledger.as_ref()).filter(|_| is_it) {
+            Some(ledger) => parse(&object.key(), ledger).map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn read(&self, object: &Object) -> Asked<DynamicObject> {
@@ -67,17 +83,14 @@ impl KubernetesStore {
     }
 }
 
-/// The ledger of an object with its revision; none where none was written yet.
-fn ledger_in(object: &DynamicObject) -> Asked<Option<(u64, Ledger)>> {
-    let Some(value) = object.data.pointer("/status/ledger").filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    let mut value = value.clone();
+/// A ledger as it is written, and which of its revisions that is.
+fn parse(key: &str, written: &Value) -> Asked<(Version, Ledger)> {
+    let mut value = written.clone();
     let revision = value.as_object_mut().and_then(|fields| fields.remove(REVISION));
     let revision = revision.and_then(|it| it.as_u64()).unwrap_or_default();
-    let what = || format!("the ledger of {}", object.metadata.name.as_deref().unwrap_or_default());
-    let ledger = serde_json::from_value(value).map_err(|error| PortError::new(what(), error))?;
-    Ok(Some((revision, ledger)))
+    let ledger = serde_json::from_value(value)
+        .map_err(|error| PortError::new(format!("the ledger of {key}"), error))?;
+    Ok((Version(format!("{OF_LEDGER}{revision}")), ledger))
 }
 
 /// What is written of a ledger.
@@ -95,15 +108,23 @@ impl Store for KubernetesStore {
         Ok(uid)
     }
 
-    async fn ledger(&self, uid: &WorkloadUid) -> Asked<(Version, Ledger)> {
-        let object = self.read(&self.objects.of(uid)?).await?;
-        Ok(match ledger_in(&object)? {
-            Some((revision, ledger)) => (Version(format!("revision {revision}")), ledger),
-            None => {
-                let version = object.metadata.resource_version.unwrap_or_default();
-                (Version(version), Ledger::default())
-            }
-        })
+    fn lags(&self) -> bool {
+        true
+    }
+
+    async fn ledger(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<(Version, Ledger)> {
+        let object = self.objects.of(uid)?;
+        if freshness == Freshness::Seen
+            && let Some(seen) = self.seen(&object)?
+        {
+            return Ok(seen);
+        }
+        let read = self.read(&object).await?;
+        match read.data.pointer("/status/ledger").filter(|value| !value.is_null()) {
+            Some(ledger) => parse(&object.key(), ledger),
+            // None was written yet: the first is, if the object is still as it was.
+            None => Ok((Version(read.metadata.resource_version.unwrap_or_default()), Ledger::default())),
+        }
     }
 
     /// What is compared is the ledger's own revision: whoever changes something else of the object is not
@@ -113,7 +134,7 @@ impl Store for KubernetesStore {
         let api = object.api(&self.client);
         let what = || format!("write the ledger of {}", object.key());
         let parameters = PatchParams::default();
-        let answer = match read.0.strip_prefix("revision ").and_then(|it| it.parse::<u64>().ok()) {
+        let answer = match read.0.strip_prefix(OF_LEDGER).and_then(|it| it.parse::<u64>().ok()) {
             None => {
                 let first = json!({
                     "metadata": {"uid": uid.as_str(), "resourceVersion": read.0},
@@ -135,7 +156,7 @@ impl Store for KubernetesStore {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             // A test that fails is answered like a patch that cannot be: only the ledger tells which it was.
-            Err(error @ kube::Error::Api(_)) => match self.ledger(uid).await {
+            Err(error @ kube::Error::Api(_)) => match self.ledger(uid, Freshness::Live).await {
                 Ok((now, _)) if now != *read => Ok(false),
                 _ => Err(failed(&what(), &error)),
             },
