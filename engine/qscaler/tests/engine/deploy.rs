@@ -1,5 +1,8 @@
 //! What is installed on Kubernetes: made from the types, committed, and small enough for `kubectl apply`.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+
 use qscaler::platform::kubernetes::crd;
 use qscaler_core::schema::Kind;
 use serde_json::Value;
@@ -51,4 +54,64 @@ fn fields(schema: &Value, path: &str) -> Vec<String> {
         [path].into_iter().chain(inner)
     });
     with_inner.collect()
+}
+
+/// The documents of the plain manifest.
+pub(crate) fn manifest() -> Vec<Value> {
+    let text = std::fs::read_to_string(format!("{ROOT}/deploy/manifests/install.yaml")).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+fn named<'a>(manifest: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    manifest.iter().filter(|document| document["kind"] == kind).collect()
+}
+
+#[test]
+fn the_manifest_is_what_the_chart_says() {
+    let made = Command::new(format!("{ROOT}/deploy/manifests/make")).arg("--check").output().unwrap();
+    let told = String::from_utf8_lossy(&[made.stdout, made.stderr].concat()).into_owned();
+    assert!(made.status.success(), "{told}");
+    let definitions: Vec<Value> =
+        crd::all().iter().map(|definition| serde_json::to_value(definition).unwrap()).collect();
+    let manifest = manifest();
+    let installed: Vec<Value> = named(&manifest, "CustomResourceDefinition").into_iter().cloned().collect();
+    // Numbers are written with a point or without.
+    let text = |all: Vec<Value>| Value::Array(all).to_string().replace(".0,", ",").replace(".0}", "}");
+    assert_eq!(text(installed), text(definitions));
+}
+
+#[test]
+fn the_rules_that_ship_are_mounted() {
+    let manifest = manifest();
+    let [rules] = named(&manifest, "ConfigMap")[..] else { panic!("one ConfigMap") };
+    let mounted = rules["data"].as_object().unwrap();
+    let shipped = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let name = path.file_name()?.to_str()?.to_owned();
+        let stem = name.strip_suffix(".yaml")?;
+        (!stem.contains('.')).then(|| (name, std::fs::read_to_string(path).unwrap()))
+    };
+    let files: BTreeMap<String, String> =
+        std::fs::read_dir(format!("{ROOT}/rules")).unwrap().filter_map(shipped).collect();
+    assert_eq!(mounted.keys().collect::<Vec<_>>(), files.keys().collect::<Vec<_>>());
+    for (name, text) in files {
+        assert_eq!(mounted[&name].as_str().unwrap().trim(), text.trim(), "{name}");
+    }
+}
+
+#[test]
+fn nobody_gets_a_right_that_is_everything_or_a_secret() {
+    let manifest = manifest();
+    let roles = [named(&manifest, "ClusterRole"), named(&manifest, "Role")].concat();
+    assert_eq!(roles.len(), 2);
+    for rule in roles.iter().flat_map(|role| role["rules"].as_array().unwrap()) {
+        let text = rule.to_string();
+        for word in ["*", "secrets", "escalate", "impersonate", "bind", "deletecollection"] {
+            assert!(!text.contains(&format!("\"{word}\"")), "{text} grants {word}");
+        }
+    }
+    let bindings = [named(&manifest, "ClusterRoleBinding"), named(&manifest, "RoleBinding")].concat();
+    for subject in bindings.iter().flat_map(|binding| binding["subjects"].as_array().unwrap()) {
+        assert_eq!(subject["name"], "qscaler", "workers have no rights");
+    }
 }

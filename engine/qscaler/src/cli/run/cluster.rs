@@ -37,6 +37,22 @@ enum Ended {
     Lost,
 }
 
+/// What ends an engine's lead.
+struct Ends {
+    leads: watch::Receiver<bool>,
+    stops: Stops,
+}
+
+impl Ends {
+    async fn next(&mut self) -> Ended {
+        tokio::select! {
+            // The error says that nobody looks after the Lease any more, which comes to the same.
+            _ = self.leads.wait_for(|leads| !*leads) => Ended::Lost,
+            () = self.stops.next() => Ended::Stopped,
+        }
+    }
+}
+
 /// Tells which workloads were let go.
 struct Releases(UnboundedSender<String>);
 
@@ -98,9 +114,10 @@ impl Run {
             () = stops.next() => false,
         };
         let mut leading = Leading { client, watched, objects, record, metrics, watcher };
-        let ended = if is_leader { leading.lead(&mut leads, &mut stops).await } else { Ended::Stopped };
+        let mut ends = Ends { leads, stops };
+        let ended = if is_leader { leading.lead(&mut ends).await } else { Ended::Stopped };
         // The Lease is given back.
-        drop(leads);
+        drop(ends);
         let _ = timeout(LEAVE_MAX, lease).await;
         match ended {
             Ended::Stopped => Ok(()),
@@ -110,7 +127,7 @@ impl Run {
 }
 
 impl Leading {
-    async fn lead(&mut self, leads: &mut watch::Receiver<bool>, stops: &mut Stops) -> Ended {
+    async fn lead(&mut self, ends: &mut Ends) -> Ended {
         tracing::info!("this engine acts");
         let (releases, mut released) = unbounded_channel();
         let reporter = Reporter::new(self.client.clone(), self.objects.clone());
@@ -122,7 +139,7 @@ impl Leading {
             Arc::new(Releases(releases)),
         ]));
         let mut engine = Engine::new(self.ports(Arc::clone(&listen)));
-        let ended = self.look_after(&mut engine, (&reporter, &*listen), &mut released, leads, stops).await;
+        let ended = self.look_after(&mut engine, (&reporter, &*listen), &mut released, ends).await;
         engine.turn(Mode::Leave);
         if timeout(LEAVE_MAX, engine.all_let_go()).await.is_err() {
             tracing::warn!("not everything could be stored; who comes next does without");
@@ -136,8 +153,7 @@ impl Leading {
         engine: &mut Engine,
         (reporter, listen): (&Reporter, &dyn Listen),
         released: &mut UnboundedReceiver<String>,
-        leads: &mut watch::Receiver<bool>,
-        stops: &mut Stops,
+        ends: &mut Ends,
     ) -> Ended {
         let mut catalog = read(&Catalog::default(), self.watcher.files(), listen);
         loop {
@@ -152,11 +168,7 @@ impl Leading {
                         tracing::warn!(workload = key, %error, "it is let go later");
                     }
                 }
-                lost = leads.wait_for(|leads| !*leads) => {
-                    drop(lost);
-                    return Ended::Lost;
-                }
-                () = stops.next() => return Ended::Stopped,
+                ended = ends.next() => return ended,
             }
         }
     }
