@@ -2,6 +2,7 @@
 
 use qscaler_core::decide::Decision;
 use qscaler_core::plan::Step;
+use qscaler_core::workload::Source;
 
 use crate::ports::{Listen, PortError};
 
@@ -31,6 +32,8 @@ pub enum Event {
         current: u32,
         /// How many there are, those that leave included.
         workers: u32,
+        /// Of those, the ones that run and have never reported: they use no SDK, or another one.
+        silent: u32,
         /// Tasks that wait, where that is known.
         length: Option<f64>,
         /// The decision.
@@ -60,6 +63,13 @@ pub enum Event {
         error: PortError,
         /// It is another failure than the last, or that was told a while ago.
         tell: bool,
+    },
+    /// A source answers now, or does so no more.
+    Source {
+        /// Which.
+        source: Source,
+        /// Why not.
+        failure: Option<String>,
     },
     /// A tick of a workload was finished again.
     Recovered {
@@ -119,6 +129,10 @@ impl Listen for Log {
                 tracing::warn!(workload, %error, "hold: cannot act");
             }
             Event::TickFailed { .. } => {}
+            Event::Source { source, failure: None } => tracing::info!(url = source.url, "the source answers"),
+            Event::Source { source, failure: Some(failure) } => {
+                tracing::warn!(url = source.url, failure, "the source does not answer");
+            }
             Event::Recovered { workload } => tracing::info!(workload, "it can act again"),
             Event::MemoryFailed { workload, reason } => tracing::warn!(workload, reason, "memory"),
             Event::Reloaded { rules, workloads, errors, kept, refused } => {

@@ -11,7 +11,8 @@ use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
 use qscaler_core::workload::{Password, Source};
 
-use crate::ports::{Asked, Clock, PortError, Ports, QueueSystem};
+use crate::event::Event;
+use crate::ports::{Asked, Clock, Listen, PortError, Ports, QueueSystem};
 
 /// From the begin of one poll to the begin of the next, at least.
 pub(crate) const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -120,6 +121,7 @@ async fn poll_for_ever(ports: Ports, shared: Weak<Shared>) {
         let began = ports.clock.now();
         let answer = source.poll(&ports).await;
         let took = ports.clock.now().since(began);
+        source.tell(ports.listen.as_ref(), &answer);
         source.latest.send_replace(Some(Arc::new(Poll { began, answer })));
         drop(source);
         ports.clock.sleep(POLL_EVERY.saturating_sub(took)).await;
@@ -127,6 +129,15 @@ async fn poll_for_ever(ports: Ports, shared: Weak<Shared>) {
 }
 
 impl Shared {
+    /// Tells whether the source answers, when that has changed.
+    fn tell(&self, listen: &dyn Listen, answer: &Asked<BTreeMap<String, Measure>>) {
+        let failure = answer.as_ref().err().map(|error| error.reason.clone());
+        let before = self.latest.borrow().as_ref().map(|poll| poll.answer.is_err());
+        if before != Some(failure.is_some()) {
+            listen.hear(&Event::Source { source: self.source.clone(), failure });
+        }
+    }
+
     async fn poll(&self, ports: &Ports) -> Asked<BTreeMap<String, Measure>> {
         let queues: Vec<_> = lock(&self.queues).keys().cloned().collect();
         let what = || format!("source {}", self.source.url);

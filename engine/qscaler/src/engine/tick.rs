@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qscaler_core::decide::{Decision, Question, decide};
 use qscaler_core::document::workload::Mode as Consent;
-use qscaler_core::fleet::Seen;
+use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::ledger::Ledger;
 use qscaler_core::memory::Done;
 use qscaler_core::observe::{Reading, signals};
@@ -64,7 +64,7 @@ impl Keeper {
         let acts = workload.mode == Consent::Act || hold.order.mode >= Mode::Drain;
         let decided = self.decide(hold, &observed, &observed.situation(&workload.name));
         if let Some(decided) = &decided {
-            self.tell(hold, decided, observed.fleet.len(), acts);
+            self.tell(hold, decided, &observed, acts);
         }
         let mut plan = self.plan(hold, &observed, decided.as_ref(), acts);
         if plan != Plan::default() && freshness == Freshness::Seen {
@@ -155,7 +155,7 @@ impl Keeper {
         Some(Decided { question, decision, policy })
     }
 
-    fn tell(&self, hold: &Hold, decided: &Decided, workers: usize, acts: bool) {
+    fn tell(&self, hold: &Hold, decided: &Decided, observed: &Observed, acts: bool) {
         let Decided { question, decision, .. } = decided;
         let changed = hold.decided.as_ref().is_none_or(|before| {
             (before.replicas, before.because, &before.problems)
@@ -164,7 +164,8 @@ impl Keeper {
         self.ports.listen.hear(&Event::Decided {
             workload: self.key.clone(),
             current: question.current,
-            workers: workers as u32,
+            workers: observed.fleet.len() as u32,
+            silent: observed.silent(),
             length: question.signals.get("queue.length").and_then(Sample::value),
             decision: Box::new(decision.clone()),
             changed,
@@ -301,6 +302,13 @@ fn changes(done: &[Step]) -> Done {
 }
 
 impl Observed {
+    /// How many workers run and have never reported.
+    fn silent(&self) -> u32 {
+        let reports = &self.shown.reports;
+        let is_silent = |seen: &&Seen| seen.process == Process::Running && !reports.contains_key(&seen.id);
+        self.fleet.iter().filter(is_silent).count() as u32
+    }
+
     fn situation<'a>(&'a self, workload: &'a str) -> Situation<'a> {
         Situation {
             ledger: &self.ledger,

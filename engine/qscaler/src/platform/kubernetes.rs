@@ -3,6 +3,7 @@
 pub mod api;
 pub mod controller;
 pub mod crd;
+mod health;
 
 mod objects;
 mod pods;
@@ -14,6 +15,7 @@ mod translate;
 use crate::ports::PortError;
 
 pub use controller::Watched;
+pub use health::Health;
 pub use objects::{Object, Objects};
 pub use pods::Pods;
 pub use sources::InCluster;

@@ -2,7 +2,10 @@
 
 mod crds;
 mod deploy;
+mod failover;
+mod in_pod;
 mod qworkers;
+mod secrets;
 mod shop;
 
 use std::fs;

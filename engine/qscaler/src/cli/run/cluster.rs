@@ -16,7 +16,7 @@ use crate::clock::{SystemClock, SystemRandomness, TokioTasks};
 use crate::engine::{Engine, Mode};
 use crate::event::{All, Event, Log};
 use crate::metrics::Metrics;
-use crate::platform::kubernetes::{InCluster, KubernetesStore, Objects, Pods, Reporter, Watched};
+use crate::platform::kubernetes::{Health, InCluster, KubernetesStore, Objects, Pods, Reporter, Watched};
 use crate::ports::{Listen, Ports};
 use crate::reload::Watcher;
 use crate::store::SqliteStore;
@@ -131,11 +131,13 @@ impl Leading {
         tracing::info!("this engine acts");
         let (releases, mut released) = unbounded_channel();
         let reporter = Reporter::new(self.client.clone(), self.objects.clone());
-        let reports = tokio::spawn(reporter.clone().run());
+        let health = Health::new(self.client.clone(), self.watched.configs());
+        let writers = [tokio::spawn(reporter.clone().run()), tokio::spawn(health.clone().run())];
         let listen: Arc<dyn Listen> = Arc::new(All(vec![
             Arc::new(Log),
             self.metrics.clone(),
             Arc::new(reporter.clone()),
+            Arc::new(health),
             Arc::new(Releases(releases)),
         ]));
         let mut engine = Engine::new(self.ports(Arc::clone(&listen)));
@@ -144,7 +146,7 @@ impl Leading {
         if timeout(LEAVE_MAX, engine.all_let_go()).await.is_err() {
             tracing::warn!("not everything could be stored; who comes next does without");
         }
-        reports.abort();
+        writers.iter().for_each(tokio::task::JoinHandle::abort);
         ended
     }
 

@@ -1,7 +1,8 @@
 //! What the engine is to look after on a cluster: its QWorkers and ScalerConfigs, watched.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,6 +18,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use qscaler_core::catalog::{Assignment, Catalog};
+use qscaler_core::workload::{Made, Workload};
+use qscaler_protocol::name::WorkloadUid;
 
 use super::api::{QWorker, ScalerConfig};
 use super::failed;
@@ -42,6 +45,8 @@ pub struct Watched {
     configs: Store<ScalerConfig>,
     pods: Store<Pod>,
     stir: Arc<Notify>,
+    /// What each QWorker said when it could be read last.
+    good: Mutex<BTreeMap<WorkloadUid, Arc<Workload>>>,
 }
 
 impl Watched {
@@ -55,7 +60,7 @@ impl Watched {
         qworkers.wait_until_ready().await.map_err(gone)?;
         configs.wait_until_ready().await.map_err(gone)?;
         pods.wait_until_ready().await.map_err(gone)?;
-        Ok(Self { client, objects, qworkers, configs, pods, stir })
+        Ok(Self { client, objects, qworkers, configs, pods, stir, good: Mutex::default() })
     }
 
     /// The QWorkers as they are told.
@@ -76,62 +81,77 @@ impl Watched {
         }
     }
 
+    /// The ScalerConfigs as they are told.
+    pub fn configs(&self) -> Store<ScalerConfig> {
+        self.configs.clone()
+    }
+
     /// Everything that is to be looked after now, and how.
     pub async fn assignments(&self, catalog: &Catalog, reporter: &Reporter) -> Vec<(Assignment, Mode)> {
         let qworkers = self.qworkers.state();
         reporter.keep_only(|key| {
             qworkers.iter().any(|it| Object::of(&it.metadata).is_some_and(|it| it.key() == key))
         });
+        self.lock_good().retain(|uid, _| qworkers.iter().any(|it| it.uid().as_deref() == Some(uid.as_str())));
         let mut assignments = vec![];
         for qworker in qworkers {
             let Some(object) = Object::of(&qworker.metadata) else { continue };
             self.objects.note(object.clone());
-            match self.assignment(&qworker, &object, catalog).await {
-                Ok(Some((assignment, mode))) => {
-                    if let Some(problem) = assignment.problems.first().filter(|_| assignment.policy.is_none())
-                    {
-                        let help = problem.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
-                        reporter.unfit(
-                            &object.key(),
-                            &Unfit::new("NoRule", format!("{}{help}", problem.message)),
-                        );
-                    }
-                    assignments.push((assignment, mode));
+            let key = object.key();
+            let (read, mut unfit) = self.read(&qworker, &object);
+            let mode = match self.mode(&qworker, &object).await {
+                Ok(mode) => mode,
+                Err(error) => {
+                    unfit = unfit.or_else(|| Some(Unfit::new("CannotAct", error.to_string())));
+                    None
                 }
-                Ok(None) => {}
-                Err(unfit) => reporter.unfit(&object.key(), &unfit),
+            };
+            let hash = read.as_ref().and_then(|workload| match &workload.target.made {
+                Made::Pod(template) => Some(template.hash.clone()),
+                Made::Process(_) => None,
+            });
+            if let (Some(workload), Some(mode)) = (read, mode) {
+                let assignment = catalog.assign_found(&format!("QWorker {key}"), &workload);
+                unfit = unfit.or_else(|| no_policy(&assignment));
+                assignments.push((assignment, mode));
             }
+            reporter.judge(&key, hash.as_deref(), unfit.as_ref());
         }
         assignments
     }
 
-    async fn assignment(
-        &self,
-        qworker: &QWorker,
-        object: &Object,
-        catalog: &Catalog,
-    ) -> Result<Option<(Assignment, Mode)>, Unfit> {
+    /// What a QWorker says, or what it said before something went wrong with it, and what that is.
+    fn read(&self, qworker: &QWorker, object: &Object) -> (Option<Arc<Workload>>, Option<Unfit>) {
         let config = |name: &str| {
             let reference = reflector::ObjectRef::new(name).within(&object.namespace);
             self.configs.get(&reference).map(|config| ScalerConfig::clone(&config))
         };
+        let mut good = self.lock_good();
+        match workload(qworker, config) {
+            Ok(workload) => {
+                let workload = Arc::new(workload);
+                good.insert(object.uid.clone(), Arc::clone(&workload));
+                (Some(workload), None)
+            }
+            Err(unfit) => (good.get(&object.uid).cloned(), Some(unfit)),
+        }
+    }
+
+    fn lock_good(&self) -> MutexGuard<'_, BTreeMap<WorkloadUid, Arc<Workload>>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a QWorker is to be looked after; not at all while nothing makes its deletion wait for its tasks.
+    async fn mode(&self, qworker: &QWorker, object: &Object) -> Asked<Option<Mode>> {
         let is_deleted = qworker.metadata.deletion_timestamp.is_some();
         let is_held = qworker.finalizers().iter().any(|it| it == FINALIZER);
-        let read = workload(qworker, config)?;
         match (is_deleted, is_held) {
-            (true, false) => return Ok(None),
-            (false, false) => {
-                // Without it nobody is started; the watch tells when it is there.
-                self.hold(qworker, object)
-                    .await
-                    .map_err(|error| Unfit::new("CannotAct", error.to_string()))?;
-                return Ok(None);
-            }
-            (_, true) => {}
+            (true, true) => Ok(Some(Mode::Drain)),
+            (false, true) => Ok(Some(Mode::Keep)),
+            (true, false) => Ok(None),
+            // The watch tells when it is there.
+            (false, false) => self.hold(qworker, object).await.map(|()| None),
         }
-        let place = format!("QWorker {}", object.key());
-        let assignment = catalog.assign_found(&place, &Arc::new(read));
-        Ok(Some((assignment, if is_deleted { Mode::Drain } else { Mode::Keep })))
     }
 
     /// Sees to it that deleting a QWorker lets its workers finish.
@@ -167,6 +187,13 @@ impl Watched {
             Err(error) => Err(failed(&format!("write the finalizers of {}", object.key()), &error)),
         }
     }
+}
+
+/// Why a workload has no policy, if it has none.
+fn no_policy(assignment: &Assignment) -> Option<Unfit> {
+    let problem = assignment.problems.first().filter(|_| assignment.policy.is_none())?;
+    let help = problem.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
+    Some(Unfit::new("NoRule", format!("{}{help}", problem.message)))
 }
 
 fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>

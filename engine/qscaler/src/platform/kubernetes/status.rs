@@ -48,6 +48,11 @@ struct News {
     desired: Option<u32>,
     workers: u32,
     draining: u32,
+    silent: u32,
+    /// What its pods are made of.
+    hash: Option<String>,
+    /// What is wrong with the object as it is written.
+    unfit: Option<Condition>,
     /// How deciding goes.
     ready: Option<Condition>,
     /// Why what was decided cannot be done.
@@ -86,11 +91,12 @@ impl Reporter {
         Self { client, objects, entries: Arc::default(), stir: Arc::default() }
     }
 
-    /// Says of an object that it cannot be looked after.
-    pub fn unfit(&self, key: &str, unfit: &Unfit) {
+    /// Says of an object which pods it wants, and what is wrong with it as it is written; none where
+    /// nothing is.
+    pub fn judge(&self, key: &str, hash: Option<&str>, unfit: Option<&Unfit>) {
         self.change(key, |report| {
-            report.news.ready = Some(Condition::no(unfit.reason, &unfit.message));
-            report.sentence.clone_from(&unfit.message);
+            report.news.hash = hash.map(str::to_owned);
+            report.news.unfit = unfit.map(|unfit| Condition::no(unfit.reason, &unfit.message));
         });
     }
 
@@ -195,7 +201,7 @@ impl News {
     fn condition(&self) -> Option<Condition> {
         let decides = self.ready.clone().filter(|ready| !ready.holds);
         let failure = || self.failure.as_ref().map(|failure| Condition::no("CannotAct", failure));
-        decides.or_else(failure).or_else(|| self.ready.clone())
+        self.unfit.clone().or(decides).or_else(failure).or_else(|| self.ready.clone())
     }
 }
 
@@ -218,7 +224,10 @@ fn status(object: &Object, report: &Report, since: Option<Timestamp>) -> Value {
         "reason": report.sentence,
     });
     if let Some(desired) = report.news.desired {
-        status["desiredReplicas"] = json!(desired);
+        status["desiredReplicas"] = json!(announced(desired, &report.news));
+    }
+    if let Some(hash) = &report.news.hash {
+        status["currentPodSpecHash"] = json!(hash);
     }
     if let Some(length) = report.length {
         status["queueLength"] = json!(length);
@@ -233,6 +242,12 @@ fn status(object: &Object, report: &Report, since: Option<Timestamp>) -> Value {
         }]);
     }
     status
+}
+
+/// Workers of the original SDK leave when they read here that there are too many, every one of them. So
+/// while some live, no more than one too many is announced.
+fn announced(desired: u32, news: &News) -> u32 {
+    if news.silent > 0 { desired.max(news.workers.saturating_sub(1)) } else { desired }
 }
 
 /// What `kubectl describe` is to show.
@@ -263,10 +278,11 @@ fn notices(before: &News, report: &Report) -> Vec<Notice> {
 impl Listen for Reporter {
     fn hear(&self, event: &Event) {
         match event {
-            Event::Decided { workload, current, workers, length, decision, .. } => {
+            Event::Decided { workload, current, workers, silent, length, decision, .. } => {
                 self.change(workload, |report| {
                     report.news.desired = Some(decision.replicas);
                     report.news.workers = *workers;
+                    report.news.silent = *silent;
                     report.news.draining = workers.saturating_sub(*current);
                     report.news.ready = Some(match decision.problems.first() {
                         None => Condition::yes("Deciding", "the rule decides on fresh signals"),
@@ -290,6 +306,7 @@ impl Listen for Reporter {
             | Event::Done { .. }
             | Event::CommitLost { .. }
             | Event::MemoryFailed { .. }
+            | Event::Source { .. }
             | Event::Reloaded { .. } => {}
         }
     }

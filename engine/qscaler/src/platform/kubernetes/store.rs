@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::{ObjectRef, Store as Watch};
 use serde_json::{Value, json};
 
@@ -16,8 +16,8 @@ use qscaler_core::record::Line;
 use qscaler_protocol::name::WorkloadUid;
 
 use super::api::QWorker;
+use super::failed;
 use super::objects::{Object, Objects};
-use super::{MANAGER, failed};
 use crate::ports::{Asked, Freshness, PortError, Store, Version};
 use crate::store::SqliteStore;
 
@@ -71,15 +71,20 @@ impl KubernetesStore {
     }
 
     async fn keep(&self, object: &Object, name: &str, text: &str) -> Asked<()> {
+        let what = || format!("write the ConfigMap {name}");
+        let maps = self.maps(object);
         let map = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
             "metadata": {"name": name, "ownerReferences": [object.owns()]},
             "data": {CHECKPOINT: text},
         });
-        let parameters = PatchParams::apply(MANAGER).force();
-        let applied = self.maps(object).patch(name, &parameters, &Patch::Apply(map)).await;
-        applied.map(|_| ()).map_err(|error| failed(&format!("write the ConfigMap {name}"), &error))
+        let is_there = maps.get_opt(name).await.map_err(|error| failed(&what(), &error))?.is_some();
+        let written = if is_there {
+            maps.patch(name, &PatchParams::default(), &Patch::Merge(map)).await
+        } else {
+            let map = serde_json::from_value(map).map_err(|error| PortError::new(what(), error))?;
+            maps.create(&PostParams::default(), &map).await
+        };
+        written.map(|_| ()).map_err(|error| failed(&what(), &error))
     }
 }
 

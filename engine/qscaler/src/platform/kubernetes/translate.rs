@@ -92,7 +92,7 @@ fn offered(factor: i64, min: i64, max: i64) -> BTreeMap<String, Scalar> {
     ])
 }
 
-fn source(namespace: &str, config: &ScalerConfig) -> Result<Source, Unfit> {
+pub(super) fn source(namespace: &str, config: &ScalerConfig) -> Result<Source, Unfit> {
     let spec = &config.spec;
     let name = config.metadata.name.as_deref().unwrap_or_default();
     if spec.of != "redis" {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
+use qscaler::platform::kubernetes::api::ScalerConfig;
 use serde_json::json;
 
 use super::shop::{Shop, ready, staying};
 use crate::fixture::{RedisServer, counts};
 
 /// The largest number of workers in these tests: a tenth of the whole in the gate would prove little.
-fn workers_max() -> u32 {
+pub(super) fn workers_max() -> u32 {
     if std::env::var_os("QSCALER_FULL").is_some() { 20 } else { 8 }
 }
 
@@ -88,7 +89,13 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
     .await;
     tokio::time::sleep(Duration::from_secs(silence)).await;
     assert_eq!(staying(&shop.pods().await), before);
+    let is_healthy = async |shop: &Shop| {
+        let configs: Api<ScalerConfig> = shop.cluster.api();
+        configs.get("redis").await.unwrap().status.is_some_and(|status| status.healthy)
+    };
+    assert!(!is_healthy(&shop).await);
     shop.redis.resume();
+    shop.until("the ScalerConfig is healthy again", is_healthy).await;
     shop.until("it decides again", async |shop| {
         ready(&shop.qworker("mail").await).is_some_and(|(holds, ..)| holds == "True")
     })
@@ -119,6 +126,15 @@ async fn one_without_its_scaler_config_says_so_and_the_others_go_on() {
     shop.push("lost", 1, 100..200);
     shop.until("it works, too", async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == 3)
         .await;
+    // What it said last holds when somebody deletes more than was meant.
+    let configs: Api<ScalerConfig> = shop.cluster.api();
+    configs.delete("elsewhere", &DeleteParams::default()).await.unwrap();
+    shop.until("it says so", async |shop| {
+        ready(&shop.qworker("lost").await).is_some_and(|(_, reason, _)| reason == "NoScalerConfig")
+    })
+    .await;
+    shop.push("lost", 1, 100..200);
+    shop.until("it works on", async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == 4).await;
     shop.close(engine).await;
 }
 

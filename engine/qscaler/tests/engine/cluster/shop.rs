@@ -60,11 +60,15 @@ impl Shop {
     }
 
     pub(super) async fn create_config(&self, name: &str) {
+        self.create_config_with(name, |_| ()).await;
+    }
+
+    /// The same; `change` changes how it says to log in.
+    pub(super) async fn create_config_with(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let port = self.redis.url.rsplit_once(':').unwrap().1;
-        let config = json!({
-            "metadata": {"name": name},
-            "spec": {"type": "redis", "config": {"host": "127.0.0.1", "port": port, "password": {}}},
-        });
+        let mut config = json!({"host": "127.0.0.1", "port": port, "password": {}});
+        change(&mut config);
+        let config = json!({"metadata": {"name": name}, "spec": {"type": "redis", "config": config}});
         let config: ScalerConfig = kind(&config);
         self.cluster.api().create(&PostParams::default(), &config).await.unwrap();
     }

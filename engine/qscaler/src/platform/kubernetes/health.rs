@@ -1,0 +1,102 @@
+//! What a ScalerConfig's status tells: whether its queue system answers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::time::sleep;
+
+use qscaler_core::workload::Source;
+
+use super::api::ScalerConfig;
+use super::translate::source;
+use crate::event::Event;
+use crate::ports::Listen;
+
+/// Statuses are brought up to date this often.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Whether queue systems answer; a ScalerConfig that no QWorker uses is not asked for.
+#[derive(Clone)]
+pub struct Health {
+    client: Client,
+    configs: Store<ScalerConfig>,
+    /// Why a source does not answer; none where it does.
+    failures: Arc<Mutex<BTreeMap<Source, Option<String>>>>,
+}
+
+impl Health {
+    /// Of these.
+    pub fn new(client: Client, configs: Store<ScalerConfig>) -> Self {
+        Self { client, configs, failures: Arc::default() }
+    }
+
+    /// Writes what has changed, until it is dropped.
+    pub async fn run(self) {
+        let mut written: BTreeMap<String, Option<String>> = BTreeMap::new();
+        loop {
+            for config in self.configs.state() {
+                let Some(uid) = config.uid() else { continue };
+                let Some(failure) = self.failure(&config) else { continue };
+                if written.get(&uid) == Some(&failure) {
+                    continue;
+                }
+                match self.write(&config, failure.as_deref()).await {
+                    Ok(()) => {
+                        written.insert(uid, failure);
+                    }
+                    Err(error) => {
+                        tracing::warn!(config = config.name_any(), %error, "the status cannot be written");
+                    }
+                }
+            }
+            sleep(EVERY).await;
+        }
+    }
+
+    /// What is known of a config's source; nothing before it was asked.
+    fn failure(&self, config: &ScalerConfig) -> Option<Option<String>> {
+        let source = source(&config.namespace()?, config).ok()?;
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).get(&source).cloned()
+    }
+
+    async fn write(&self, config: &ScalerConfig, failure: Option<&str>) -> Result<(), kube::Error> {
+        let (status, reason, message) = match failure {
+            None => ("True", "Answers", "the queue system answers"),
+            Some(failure) => ("False", "DoesNotAnswer", failure),
+        };
+        let condition = json!({
+            "type": "Ready",
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": Timestamp::now().to_string(),
+        });
+        let status = json!({
+            "metadata": {"uid": config.uid()},
+            "status": {
+                "healthy": failure.is_none(),
+                "observedGeneration": config.metadata.generation,
+                "conditions": [condition],
+            },
+        });
+        let api: Api<ScalerConfig> =
+            Api::namespaced(self.client.clone(), &config.namespace().unwrap_or_default());
+        let patch = Patch::Merge(status);
+        api.patch_status(&config.name_any(), &PatchParams::default(), &patch).await.map(|_| ())
+    }
+}
+
+impl Listen for Health {
+    fn hear(&self, event: &Event) {
+        if let Event::Source { source, failure } = event {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.insert(source.clone(), failure.clone());
+        }
+    }
+}
