@@ -61,6 +61,10 @@ pub(super) struct Worker {
     pub(super) parked: bool,
     /// This process has claimed an offer, or was told that it has.
     pub(super) claimed: bool,
+    /// It is made of an older template than the present one.
+    pub(super) outdated: bool,
+    /// This process has finished a task; noted only where a rollout asks for it.
+    pub(super) proved: bool,
     /// Tasks that it took past a gate that was left out.
     pub(super) smuggled: u8,
 }
@@ -81,6 +85,8 @@ impl Worker {
             leaves: false,
             parked: false,
             claimed: false,
+            outdated: false,
+            proved: false,
             smuggled: 0,
         }
     }
@@ -101,8 +107,13 @@ impl Worker {
     /// A process of it begins, knowing nothing.
     pub(super) fn boot(&mut self, setting: &Setting) {
         let boots = self.boots + 1;
-        *self =
-            Self { boots, process: Life::Running, ..Self::new(&self.name, self.id.clone(), setting.slots) };
+        let outdated = self.outdated;
+        *self = Self {
+            boots,
+            process: Life::Running,
+            outdated,
+            ..Self::new(&self.name, self.id.clone(), setting.slots)
+        };
     }
 
     /// Its process is dead, whatever it was about to do. Returns the tasks that it held.
@@ -110,7 +121,8 @@ impl Worker {
         let stray = self.tasks();
         let boots = self.boots;
         let slots = self.life.slots();
-        *self = Self { boots, process, ..Self::new(&self.name, self.id.clone(), slots) };
+        let outdated = self.outdated;
+        *self = Self { boots, process, outdated, ..Self::new(&self.name, self.id.clone(), slots) };
         stray
     }
 
