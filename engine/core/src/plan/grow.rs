@@ -1,9 +1,6 @@
 //! More workers: offers that nobody has claimed are taken back first, then workers are started.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
-
-use qscaler_protocol::name::OfferId;
 
 use super::Step;
 use super::draft::Draft;
@@ -21,14 +18,10 @@ impl Draft<'_> {
         self.steps.extend(names.into_iter().map(|name| Step::Start { name }));
     }
 
-    /// Takes back offers that are not needed any more: those that replace nobody first, and of them the
-    /// newest.
+    /// Takes back offers that are not needed any more, the newest first.
     fn withdraw_surplus(&mut self) {
         let surplus = self.open().saturating_sub(self.offers_max());
-        let mut open: Vec<(bool, Reverse<OfferId>)> =
-            self.kept().map(|(id, grant)| (self.replaces(grant), Reverse(id))).collect();
-        open.sort_unstable();
-        let back = open.into_iter().map(|(_, Reverse(id))| id).take(surplus);
+        let back: Vec<_> = self.kept().rev().map(|(id, _)| id).take(surplus).collect();
         self.withdraw.extend(back);
     }
 

@@ -388,6 +388,26 @@ fn when_no_worker_with_several_slots_is_ever_free_offers_name_the_least_busy() {
 }
 
 #[test]
+fn an_offer_that_names_a_worker_that_was_started_again_is_made_anew() {
+    let mut world = World::with_idle(3);
+    world.report_all(State::Busy);
+    world.ledger.naming = true;
+    world.tick(2);
+    let named = |world: &World| world.path.offers.values().next_back().cloned();
+    assert_eq!(named(&world), Some(Offer::Open(Some(id("mail-1")))));
+    world.seen("mail-1").id = id("another incarnation");
+    world.tick(2);
+    world.tick(2);
+    assert_eq!(named(&world), None, "nobody can be spared until it has registered");
+    world.fleet.swap(0, 2);
+    world.report("another incarnation", State::Busy, 1, 1);
+    world.tick(2);
+    world.tick(2);
+    assert!(matches!(named(&world), Some(Offer::Open(_))), "{:?}", world.path);
+    assert_ne!(named(&world), Some(Offer::Open(Some(id("mail-1")))));
+}
+
+#[test]
 fn a_deadline_ends_as_many_workers_as_offers_are_overdue() {
     let mut world = World::with_idle(3);
     world.report_all(State::Busy);

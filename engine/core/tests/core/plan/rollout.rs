@@ -170,6 +170,7 @@ fn a_rollout_does_without_workers_for_whom_there_is_no_room() {
     let mut world = World::outdated(4);
     let drain = Drain { rollout: Rollout { surge_max: 1, unavailable_max: 1 }, ..FREELY };
     world.tick_with(4, drain);
+    assert_eq!(world.open(), 0);
     world.seen("mail-5").process = Process::Waiting;
     world.now += 50_000;
     world.report_all(State::Idle);
@@ -241,13 +242,44 @@ fn offers_to_anybody_become_offers_to_outdated_workers() {
 #[test]
 fn an_offer_that_names_a_worker_that_is_gone_is_taken_back() {
     let mut world = World::outdated(4);
-    world.tick_with(4, ONE_LESS);
-    assert_eq!(world.asked(), ["mail-1"]);
+    let drain = Drain { rollout: Rollout { surge_max: 0, unavailable_max: 2 }, ..FREELY };
+    world.tick_with(4, drain);
+    assert_eq!(world.asked(), ["mail-1", "mail-2"]);
     world.fleet.retain(|seen| seen.name != "mail-1");
-    let plan = world.tick_with(4, ONE_LESS);
-    assert_eq!((starts(&plan).len(), world.open()), (1, 0));
-    world.roll(4, ONE_LESS, 3);
+    let plan = world.tick_with(4, drain);
+    assert_eq!((starts(&plan).len(), world.asked()), (1, vec!["mail-2"]));
+    world.roll(4, drain, 2);
     assert!(world.fleet.iter().all(|seen| !seen.outdated));
+}
+
+#[test]
+fn no_more_new_workers_are_started_than_desired() {
+    let mut world = World::with_idle(3);
+    world.seen("mail-1").outdated = true;
+    let drain = Drain { rollout: Rollout { surge_max: 2, unavailable_max: 0 }, ..FREELY };
+    let plan = world.tick_with(2, drain);
+    assert_eq!((starts(&plan).len(), world.asked()), (0, vec!["mail-1"]));
+}
+
+#[test]
+fn a_shrink_removes_new_workers_without_a_process_where_no_older_one_can_be_spared() {
+    let mut world = World::outdated(3);
+    world.tick_with(6, Drain { rollout: Rollout { surge_max: 3, unavailable_max: 0 }, ..FREELY });
+    world.fleet.iter_mut().filter(|seen| !seen.outdated).for_each(|seen| seen.process = Process::Waiting);
+    world.tick_with(3, ONE_MORE);
+    assert_eq!((world.fleet.len(), world.open()), (4, 0));
+}
+
+#[test]
+fn a_worker_that_could_not_be_started_is_still_missing() {
+    let mut world = World::with_idle(3);
+    world.seen("mail-1").outdated = true;
+    world.tick_with(3, ONE_LESS);
+    assert_eq!(world.claim_all(), 1);
+    let mut plan = world.plan(3, ONE_LESS);
+    plan.steps.retain(|step| !matches!(step, Step::Start { .. }));
+    world.apply(&plan);
+    assert_eq!((world.fleet.len(), world.current()), (2, 3));
 }
 
 #[test]
