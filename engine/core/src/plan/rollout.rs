@@ -151,7 +151,9 @@ impl Draft<'_> {
         }
         let unborn: Vec<_> =
             self.outdated().filter(|it| it.has_no_process()).map(|it| it.seen.id.clone()).collect();
-        unborn.into_iter().for_each(|worker| self.remove(worker));
+        for worker in unborn {
+            self.remove(worker);
+        }
         let others: Vec<_> =
             self.kept().rev().filter(|(_, grant)| !self.replaces(grant)).map(|(id, _)| id).collect();
         let needed = self.staying().count().saturating_sub(self.most());

@@ -79,7 +79,9 @@ impl Draft<'_> {
         unborn.sort();
         unborn.truncate(count);
         let removed = unborn.len();
-        unborn.into_iter().for_each(|(_, worker)| self.remove(worker));
+        for (_, worker) in unborn {
+            self.remove(worker);
+        }
         removed
     }
 

@@ -44,6 +44,7 @@ pub(super) struct Due {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that has happened to it, or not")]
 pub(super) struct Worker {
     pub(super) name: String,
     pub(super) id: WorkerId,

@@ -69,8 +69,8 @@ impl World {
     }
 }
 
-fn state(updated: u32, outdated: u32) -> Option<RolloutState> {
-    Some(RolloutState { updated, outdated, stopped: None })
+fn state(updated: u32, outdated: u32) -> RolloutState {
+    RolloutState { updated, outdated, stopped: None }
 }
 
 fn stopped(plan: &Plan) -> &str {
@@ -110,11 +110,11 @@ fn nobody_is_asked_before_a_new_worker_has_finished_a_task() {
     let mut world = World::outdated(3);
     world.load = true;
     let plan = world.tick_with(3, ONE_MORE);
-    assert_eq!((starts(&plan), plan.rollout.clone()), (vec!["mail-4"], state(0, 3)));
+    assert_eq!((starts(&plan), plan.rollout.clone()), (vec!["mail-4"], Some(state(0, 3))));
     world.report_all(State::Busy);
     let plan = world.tick_with(3, ONE_MORE);
     assert!(plan.is_empty(), "it works on its first task: {plan:?}");
-    assert_eq!(plan.rollout, state(1, 3));
+    assert_eq!(plan.rollout, Some(state(1, 3)));
     world.ended("mail-4", 0, 2);
     assert!(world.tick_with(3, ONE_MORE).is_empty(), "a task that failed proves nothing");
     world.ended("mail-4", 1, 2);
