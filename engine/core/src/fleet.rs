@@ -54,6 +54,9 @@ pub struct Seen {
     /// What it uses, where that could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// It was made of an older template than the present one, by what the platform says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
 }
 
 /// A report older than this proves nothing: its worker may hang or be cut off and cannot be counted

@@ -29,6 +29,16 @@ pub struct Grant {
     pub claimed_by: Option<WorkerId>,
 }
 
+/// A rollout under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rolling {
+    /// How many workers are desired: while they are replaced their number does not tell.
+    pub desired: u32,
+    /// Since when.
+    pub since: Time,
+}
+
 /// The offers of one workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +56,9 @@ pub struct Ledger {
     /// Offers name workers now: nobody was wholly free for so long that an offer to anybody is no use.
     #[serde(default)]
     pub naming: bool,
+    /// The rollout, until it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
     /// Fields of a later version, kept as they were.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
@@ -59,6 +72,7 @@ impl Default for Ledger {
             next: OfferId(1),
             offers: BTreeMap::new(),
             naming: false,
+            rolling: None,
             unknown: BTreeMap::new(),
         }
     }
@@ -138,6 +152,7 @@ impl Ledger {
         self.next = self.next.max(highest.max(path.floor).next());
         self.offers.retain(|_, grant| grant.claimed_by.is_some());
         self.naming = false;
+        self.rolling = None;
         self.epoch = Some(epoch);
     }
 

@@ -6,6 +6,8 @@ mod policy;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use qscaler_cel::{Expression, Input, Type, Value};
 
 use crate::document::rule::{RuleDocument, SelectPolicy, Selector};
@@ -84,6 +86,17 @@ pub enum By {
     Workers(u32),
     /// Per cent of the workers at the begin of the period.
     Percent(u32),
+}
+
+impl By {
+    /// Reads what is written as a number, or as a part: `5` or `"25%"`.
+    pub fn read(written: &Json) -> Option<Self> {
+        match written {
+            Json::Number(number) => number.as_u64().and_then(|it| u32::try_from(it).ok()).map(By::Workers),
+            Json::String(text) => text.strip_suffix('%').and_then(|it| it.parse().ok()).map(By::Percent),
+            _ => None,
+        }
+    }
 }
 
 /// How workers leave.

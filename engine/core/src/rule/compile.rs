@@ -216,16 +216,7 @@ impl Compilation {
             deadline.and_then(unit::duration).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let all = Drain { deadline, at_once: By::Percent(100) };
         let Some(Scalar(at_once)) = &written.max_at_once else { return all };
-        let parsed = match at_once {
-            Json::Number(number) => {
-                number.as_u64().and_then(|count| u32::try_from(count).ok()).map(By::Workers)
-            }
-            Json::String(text) => {
-                text.strip_suffix('%').and_then(|percent| percent.parse().ok()).map(By::Percent)
-            }
-            _ => None,
-        };
-        match parsed {
+        match By::read(at_once) {
             Some(at_once) => Drain { deadline, at_once },
             None => {
                 let place = self.place("/spec/drain/maxAtOnce");

@@ -16,6 +16,8 @@ mod shared;
 mod worker;
 mod world;
 
+use qscaler_core::plan::Rollout;
+
 use search::{explore, tell};
 use setting::Detail::{Containers, Empty, Parking, Patience, Pending, SlowFetches, SlowLetters, SplitReads};
 use setting::{Faults, NO_FAULTS, PLAIN, Setting, Weakening};
@@ -247,6 +249,50 @@ fn a_silent_worker_is_not_counted_on() {
     holds(Setting { name: "silence", walk: &[2, 1], faults, ..PLAIN });
 }
 
+/// Two workers, one of them made of an older template, and one more while it is replaced.
+const ROLLOUT: Setting = Setting {
+    name: "rollout with one more",
+    walk: &[2],
+    outdated: 1,
+    rollout: Rollout { surge_max: 1, unavailable_max: 0 },
+    ..PLAIN
+};
+
+/// The same with one less.
+const ROLLOUT_WITHOUT_ROOM: Setting = Setting {
+    name: "rollout with one less",
+    rollout: Rollout { surge_max: 0, unavailable_max: 1 },
+    places: 3,
+    ..ROLLOUT
+};
+
+#[test]
+fn a_rollout_replaces_workers_and_no_more_are_missing_than_may_be() {
+    for plain in [ROLLOUT, ROLLOUT_WITHOUT_ROOM] {
+        holds(Setting { walk: &[2, 1, 2], ..plain });
+        holds(Setting { walk: &[1, 3, 2], tasks: 1, ..plain });
+        holds(Setting { outdated: 2, tasks: 1, details: &[Pending], ..plain });
+        holds(Setting { outdated: sized(1, 2), engines: 2, ..plain });
+    }
+    let plain = sized(ROLLOUT, ROLLOUT_WITHOUT_ROOM);
+    holds(Setting { engines: 2, details: &[SplitReads], ..plain });
+}
+
+#[test]
+fn a_rollout_goes_on_whatever_is_lost_meanwhile() {
+    for plain in [ROLLOUT, ROLLOUT_WITHOUT_ROOM] {
+        holds(Setting { faults: Faults { wipes: 1, ..NO_FAULTS }, ..plain });
+        holds(Setting { faults: Faults { restores: 1, ..NO_FAULTS }, ..plain });
+        holds(Setting { faults: Faults { evictions: 1, ..NO_FAULTS }, ..plain });
+        holds(Setting {
+            tasks: 1,
+            faults: Faults { kills: 1, ..NO_FAULTS },
+            details: &[Containers],
+            ..plain
+        });
+    }
+}
+
 #[test]
 fn every_rule_that_is_left_out_is_missed() {
     let two = Setting { walk: &[2, 1], engines: 2, places: 3, ..PLAIN };
@@ -285,4 +331,8 @@ fn every_rule_that_is_left_out_is_missed() {
     is_caught(Weakening::MessagesSentAgain, Setting { name: "one engine", ..one });
     is_caught(Weakening::MessagesSentOnce, Setting { name: "one engine", ..one });
     is_caught(Weakening::NoBootComparison, parked);
+    is_caught(Weakening::NamesNotShown, ROLLOUT);
+    is_caught(Weakening::NoBudget, ROLLOUT);
+    is_caught(Weakening::NoBudget, Setting { outdated: 2, ..ROLLOUT_WITHOUT_ROOM });
+    is_caught(Weakening::NobodyIsOutdated, ROLLOUT);
 }

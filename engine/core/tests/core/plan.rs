@@ -1,11 +1,13 @@
 //! Who starts and who may leave.
 
+mod rollout;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::ledger::Ledger;
-use qscaler_core::plan::{Drain, Leave, Plan, Situation, Step};
+use qscaler_core::plan::{Drain, Leave, Plan, Rollout, Situation, Step};
 use qscaler_core::time::Time;
 use qscaler_protocol::PROTOCOL;
 use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId};
@@ -21,9 +23,16 @@ struct World {
     fleet: Vec<Seen>,
     now: i64,
     epochs: u64,
+    /// Tasks wait.
+    load: bool,
 }
 
-const FREELY: Drain = Drain { by: Leave::Offer, at_once_max: u32::MAX, deadline: None };
+const FREELY: Drain = Drain {
+    by: Leave::Offer,
+    at_once_max: u32::MAX,
+    deadline: None,
+    rollout: Rollout { surge_max: 0, unavailable_max: 1 },
+};
 
 fn id(name: &str) -> WorkerId {
     WorkerId::new(name)
@@ -39,16 +48,24 @@ impl World {
         world
     }
 
-    fn plan(&self, desired: u32, drain: Drain) -> Plan {
-        let situation = Situation {
+    fn situation(&self) -> Situation<'_> {
+        Situation {
             ledger: &self.ledger,
             path: &self.path,
             reports: &self.reports,
             fleet: &self.fleet,
             workload: "mail",
+            queue_is_empty: !self.load,
             now: Time(self.now),
-        };
-        situation.plan(desired, drain, Epoch::new(format!("epoch-{}", self.epochs)))
+        }
+    }
+
+    fn plan(&self, desired: u32, drain: Drain) -> Plan {
+        self.situation().plan(desired, drain, Epoch::new(format!("epoch-{}", self.epochs)))
+    }
+
+    fn current(&self) -> u32 {
+        self.situation().current()
     }
 
     fn tick(&mut self, desired: u32) -> Plan {
@@ -97,6 +114,7 @@ impl World {
                         process: Process::Running,
                         since,
                         usage: None,
+                        outdated: false,
                     });
                 }
             }
@@ -367,6 +385,26 @@ fn when_no_worker_with_several_slots_is_ever_free_offers_name_the_least_busy() {
     world.tick(2);
     let named: Vec<_> = world.path.offers.values().filter(|offer| matches!(offer, Offer::Open(_))).collect();
     assert_eq!(named, [&Offer::Open(Some(id("mail-2")))]);
+}
+
+#[test]
+fn an_offer_that_names_a_worker_that_was_started_again_is_made_anew() {
+    let mut world = World::with_idle(3);
+    world.report_all(State::Busy);
+    world.ledger.naming = true;
+    world.tick(2);
+    let named = |world: &World| world.path.offers.values().next_back().cloned();
+    assert_eq!(named(&world), Some(Offer::Open(Some(id("mail-1")))));
+    world.seen("mail-1").id = id("another incarnation");
+    world.tick(2);
+    world.tick(2);
+    assert_eq!(named(&world), None, "nobody can be spared until it has registered");
+    world.fleet.swap(0, 2);
+    world.report("another incarnation", State::Busy, 1, 1);
+    world.tick(2);
+    world.tick(2);
+    assert!(matches!(named(&world), Some(Offer::Open(_))), "{:?}", world.path);
+    assert_ne!(named(&world), Some(Offer::Open(Some(id("mail-1")))));
 }
 
 #[test]

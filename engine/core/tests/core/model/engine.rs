@@ -14,7 +14,13 @@ use super::worker::Life;
 use super::world::{Broken, Reports, World};
 
 /// Workers are asked by offers, all at once.
-const FREELY: Drain = Drain { by: Leave::Offer, at_once_max: u32::MAX, deadline: None };
+fn freely(setting: &Setting) -> Drain {
+    let mut rollout = setting.rollout;
+    if setting.lacks(Weakening::NoBudget) {
+        rollout.unavailable_max += 1;
+    }
+    Drain { by: Leave::Offer, at_once_max: u32::MAX, deadline: None, rollout }
+}
 /// Longer than any task.
 const LATE: Time = Time(3_600_000);
 
@@ -24,6 +30,7 @@ pub(super) struct Sight {
     name: String,
     id: WorkerId,
     process: Life,
+    outdated: bool,
 }
 
 /// What an engine has read so far.
@@ -33,6 +40,7 @@ pub(super) struct Read {
     path: Option<(Shared<Path>, Shared<Reports>)>,
     fleet: Option<Shared<Vec<Sight>>>,
     desired: u32,
+    queue_is_empty: bool,
     /// Nobody has committed a ledger since this one was read.
     current: bool,
 }
@@ -67,7 +75,7 @@ impl World {
     /// What an engine that rests would plan if it read everything at this instant.
     pub(super) fn plan_now(&self, setting: &Setting) -> Plan {
         let read = self.read_all(setting);
-        self.plan(&read, Time(0), Epoch::new("fresh"))
+        self.plan(&read, Time(0), Epoch::new("fresh"), setting)
     }
 
     fn read_all(&self, setting: &Setting) -> Read {
@@ -85,28 +93,27 @@ impl World {
         } else if read.path.is_none() {
             read.path = Some((self.path.clone(), self.reports.clone()));
             read.desired = self.desired(setting);
+            read.queue_is_empty = self.waiting == 0 && setting.outdated > 0;
         } else {
             let sight = |worker: &super::worker::Worker| Sight {
                 name: worker.name.clone(),
                 id: worker.id.clone(),
                 process: worker.process,
+                outdated: worker.outdated && !setting.lacks(Weakening::NobodyIsOutdated),
             };
             read.fleet = Some(Shared::new(self.workers.iter().map(sight).collect()));
         }
         read.ledger.is_some() && read.path.is_some() && read.fleet.is_some()
     }
 
-    fn plan(&self, read: &Read, now: Time, fresh: Epoch) -> Plan {
-        let (Some(ledger), Some((path, reports)), Some(fleet)) = (&read.ledger, &read.path, &read.fleet)
-        else {
-            return Plan::default();
-        };
-        let fleet: Vec<_> = fleet.iter().map(Sight::seen).collect();
-        let situation = Situation { ledger, path, reports, fleet: &fleet, workload: "w", now };
-        let mut plan = situation.plan(read.desired, FREELY, fresh);
+    fn plan(&self, read: &Read, now: Time, fresh: Epoch, setting: &Setting) -> Plan {
+        let fleet = read.seen();
+        let Some(situation) = read.situation(&fleet, now) else { return Plan::default() };
+        let mut plan = situation.plan(read.desired, freely(setting), fresh);
         if let Some(ledger) = &mut plan.ledger {
             // Time passes only where an engine says that it is late.
             ledger.offers.values_mut().for_each(|grant| grant.granted_at = Time(0));
+            ledger.rolling.iter_mut().for_each(|rolling| rolling.since = Time(0));
             if *ledger == **read.ledger.as_ref().unwrap_or(&self.ledger) {
                 plan.ledger = None;
             }
@@ -151,9 +158,12 @@ impl World {
             return;
         }
         let now = if late { LATE } else { Time(0) };
-        let mut plan = self.plan(&read, now, Epoch::new("new"));
+        let mut plan = self.plan(&read, now, Epoch::new("new"), setting);
         if plan.ledger.as_ref().is_some_and(|ledger| ledger.epoch == Some(Epoch::new("new"))) {
-            plan = self.plan(&read, now, self.fresh_epoch(&read));
+            plan = self.plan(&read, now, self.fresh_epoch(&read), setting);
+        }
+        if overdraws(&plan, &read, setting) {
+            self.tally.change(|tally| tally.overdrawn = true);
         }
         if setting.lacks(Weakening::WithdrawalInLedgerOnly) {
             forget_withdrawn(&mut plan, read.ledger.as_deref());
@@ -234,7 +244,11 @@ impl World {
                         path.offers.entry(*id).or_insert_with(|| offer.clone());
                     }
                 }
-                path.project(epoch, offers)
+                let mut offers = offers.clone();
+                if setting.lacks(Weakening::NamesNotShown) {
+                    offers.values_mut().for_each(forget_name);
+                }
+                path.project(epoch, &offers)
             }),
             Step::Withdraw { epoch, offers } => {
                 for id in offers {
@@ -289,6 +303,30 @@ impl World {
     }
 }
 
+impl Read {
+    fn seen(&self) -> Vec<Seen> {
+        self.fleet.iter().flat_map(|fleet| fleet.iter().map(Sight::seen)).collect()
+    }
+
+    fn situation<'a>(&'a self, fleet: &'a [Seen], now: Time) -> Option<Situation<'a>> {
+        let ((path, reports), ledger) = (self.path.as_ref()?, self.ledger.as_ref()?);
+        let queue_is_empty = self.queue_is_empty;
+        Some(Situation { ledger, path, reports, fleet, workload: "w", queue_is_empty, now })
+    }
+}
+
+/// Whether a plan's grants leave fewer registered workers that nobody has asked than may be, in the state
+/// that it was made of.
+fn overdraws(plan: &Plan, read: &Read, setting: &Setting) -> bool {
+    let (Some(after), Some(before)) = (&plan.ledger, &read.ledger) else { return false };
+    let fleet = read.seen();
+    let Some(situation) = read.situation(&fleet, Time(0)) else { return false };
+    let registered = situation.members().iter().filter(|member| member.registered).count();
+    let grants = after.open().filter(|(id, _)| *id >= before.next).count();
+    let missing = if setting.outdated > 0 { setting.rollout.unavailable_max } else { 0 };
+    grants > 0 && registered + (missing as usize) < after.open().count() + read.desired as usize
+}
+
 impl Engine {
     /// What it does next of its plan.
     pub(super) fn next(&self) -> Option<&Deed> {
@@ -307,7 +345,20 @@ impl Sight {
             Life::Ending => Process::Ending,
             Life::Ended | Life::Killed => Process::BackOff { until: Time(0), ended: String::new() },
         };
-        Seen { id: self.id.clone(), name: self.name.clone(), process, since: Time(0), usage: None }
+        Seen {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            process,
+            since: Time(0),
+            usage: None,
+            outdated: self.outdated,
+        }
+    }
+}
+
+fn forget_name(offer: &mut Offer) {
+    if let Offer::Open(named) = offer {
+        *named = None;
     }
 }
 
@@ -339,7 +390,7 @@ fn on_top(plan: &Plan, read: &Ledger, present: &Ledger) -> Plan {
             *offers = offers.iter().map(|(id, offer)| (moved(id), offer.clone())).collect();
         }
     }
-    Plan { ledger: Some(ledger), steps }
+    Plan { ledger: Some(ledger), steps, rollout: plan.rollout.clone() }
 }
 
 /// The plan's steps, each as something that is done at once or not at all. `before`: the ledger that

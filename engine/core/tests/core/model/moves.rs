@@ -227,6 +227,7 @@ impl World {
                 if worker.smuggled > 0 {
                     worker.smuggled -= 1;
                 } else {
+                    worker.proved |= setting.outdated > 0;
                     worker.step(Input::TaskEnded);
                 }
             }
@@ -338,6 +339,10 @@ impl World {
         self.workers[place].claimed = true;
         if had.is_some() {
             return Ok(());
+        }
+        let named = self.ledger.offers.get(&offer).and_then(|grant| grant.named.as_ref());
+        if let Some(other) = named.filter(|other| **other != id) {
+            return Err(Broken(format!("{id} has claimed {offer}, which names {other}")));
         }
         let before = self.tally.change(|tally| {
             tally.claim_count += 1;

@@ -38,7 +38,12 @@ impl World {
                 tally.claim_count, tally.withdrawals, tally.grants
             ));
         }
+        if tally.overdrawn {
+            return broken("a plan asks more workers than can be spared".to_owned());
+        }
         let least = setting.walk[..=self.at].iter().min().copied().unwrap_or_default();
+        let missing = if setting.outdated > 0 { setting.rollout.unavailable_max } else { 0 };
+        let least = least.saturating_sub(missing);
         let run = self.workers.iter().filter(|it| it.process == Life::Running && !it.claimed).count();
         if !tally.harmed && run < least as usize {
             return broken(format!("{run} workers run and at least {least} were always desired"));
@@ -54,6 +59,7 @@ impl World {
             && self.waiting + self.stray == 0
             && self.engines.iter().all(|engine| matches!(engine, Engine::Resting))
             && self.workers.iter().all(|it| it.tasks() == 0 && !it.life.is_leaving() && it.has_process())
+            && self.workers.iter().all(|it| !it.outdated)
             && self.plan_now(setting) == Plan::default()
     }
 }

@@ -1,6 +1,8 @@
 //! What one exploration covers: how large its world is, what may go wrong in it, how finely its steps
 //! are cut, and which rule of the protocol is left out to see it caught.
 
+use qscaler_core::plan::Rollout;
+
 /// How often each fault may strike on one walk. Engines may crash at every step, as often as they like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Faults {
@@ -68,6 +70,12 @@ pub(super) enum Weakening {
     MessagesSentOnce,
     /// A drained report is believed whichever process runs by now.
     NoBootComparison,
+    /// The control path shows offers that name somebody as offers to anybody.
+    NamesNotShown,
+    /// A rollout lets one worker more be missing than it may.
+    NoBudget,
+    /// The platform does not say that workers are made of an older template.
+    NobodyIsOutdated,
 }
 
 /// One exploration.
@@ -85,6 +93,10 @@ pub(super) struct Setting {
     pub(super) slots: u32,
     /// Tasks that wait at the beginning.
     pub(super) tasks: u8,
+    /// So many of the workers at the beginning are made of an older template.
+    pub(super) outdated: u32,
+    /// How they are replaced.
+    pub(super) rollout: Rollout,
     /// What may go wrong.
     pub(super) faults: Faults,
     /// What else there is.
@@ -113,6 +125,8 @@ pub(super) const PLAIN: Setting = Setting {
     places: 4,
     slots: 1,
     tasks: 0,
+    outdated: 0,
+    rollout: Rollout { surge_max: 0, unavailable_max: 0 },
     faults: NO_FAULTS,
     details: &[],
     without: None,

@@ -44,6 +44,7 @@ pub(super) struct Due {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that has happened to it, or not")]
 pub(super) struct Worker {
     pub(super) name: String,
     pub(super) id: WorkerId,
@@ -61,6 +62,10 @@ pub(super) struct Worker {
     pub(super) parked: bool,
     /// This process has claimed an offer, or was told that it has.
     pub(super) claimed: bool,
+    /// It is made of an older template than the present one.
+    pub(super) outdated: bool,
+    /// This process has finished a task; noted only where a rollout asks for it.
+    pub(super) proved: bool,
     /// Tasks that it took past a gate that was left out.
     pub(super) smuggled: u8,
 }
@@ -81,6 +86,8 @@ impl Worker {
             leaves: false,
             parked: false,
             claimed: false,
+            outdated: false,
+            proved: false,
             smuggled: 0,
         }
     }
@@ -101,8 +108,13 @@ impl Worker {
     /// A process of it begins, knowing nothing.
     pub(super) fn boot(&mut self, setting: &Setting) {
         let boots = self.boots + 1;
-        *self =
-            Self { boots, process: Life::Running, ..Self::new(&self.name, self.id.clone(), setting.slots) };
+        let outdated = self.outdated;
+        *self = Self {
+            boots,
+            process: Life::Running,
+            outdated,
+            ..Self::new(&self.name, self.id.clone(), setting.slots)
+        };
     }
 
     /// Its process is dead, whatever it was about to do. Returns the tasks that it held.
@@ -110,7 +122,8 @@ impl Worker {
         let stray = self.tasks();
         let boots = self.boots;
         let slots = self.life.slots();
-        *self = Self { boots, process, ..Self::new(&self.name, self.id.clone(), slots) };
+        let outdated = self.outdated;
+        *self = Self { boots, process, outdated, ..Self::new(&self.name, self.id.clone(), slots) };
         stray
     }
 

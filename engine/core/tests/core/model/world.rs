@@ -30,6 +30,8 @@ pub(super) struct Tally {
     pub(super) claim_count: u8,
     /// A worker was evicted, told to end or killed: from then on fewer may run than were ever desired.
     pub(super) harmed: bool,
+    /// A plan has granted more than could be spared in the state that it was made of.
+    pub(super) overdrawn: bool,
 }
 
 /// An older state that may come back.
@@ -91,6 +93,7 @@ impl World {
         for number in 1..=setting.walk[0] {
             self.create(&format!("w-{number}"), setting);
             let place = self.workers.len() - 1;
+            self.workers[place].outdated = number <= setting.outdated;
             self.workers[place].boot(setting);
             let answer = self.store_report(self.report(place));
             self.workers[place].answered(answer);
@@ -129,7 +132,7 @@ impl World {
             state_ms: 0,
             slots: worker.life.slots(),
             busy_slots: worker.life.busy(),
-            done: 0,
+            done: u64::from(worker.proved),
             failed: 0,
             late_acks: 0,
             busy_ms: 0,
