@@ -9,8 +9,9 @@ use qscaler_protocol::name::WorkloadUid;
 use crate::document::rule::SelectorKind;
 use crate::document::scalar::Scalar;
 use crate::document::workload::{Auth, Leave as LeaveDocument, Mode, Pause, SourceType, WorkloadDocument};
-use crate::plan::Leave;
+use crate::plan::{Leave, Rollout};
 use crate::problem::{Code, Finding, Place};
+use crate::rule::By;
 
 /// A workload whose document was read and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,16 @@ pub enum Made {
     Pod(Box<PodTemplate>),
 }
 
+impl Made {
+    /// How workers that were made of something else are replaced when so many are desired.
+    pub fn rollout(&self, desired: u32) -> Rollout {
+        match self {
+            Made::Process(_) => Rollout::default(),
+            Made::Pod(template) => Rollout::resolve(template.surge, template.unavailable, desired),
+        }
+    }
+}
+
 /// A program of this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
@@ -85,6 +96,10 @@ pub struct PodTemplate {
     pub labels: BTreeMap<String, String>,
     /// Further annotations.
     pub annotations: BTreeMap<String, String>,
+    /// How many more than desired there may be while pods are replaced.
+    pub surge: By,
+    /// How many fewer may take tasks meanwhile.
+    pub unavailable: By,
 }
 
 /// A queue system.

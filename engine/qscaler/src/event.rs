@@ -1,7 +1,7 @@
 //! Everything that the engine tells the outside, in one place: log lines and metrics are made of it.
 
 use qscaler_core::decide::Decision;
-use qscaler_core::plan::Step;
+use qscaler_core::plan::{RolloutState, Step};
 use qscaler_core::workload::Source;
 
 use crate::ports::{Listen, PortError};
@@ -63,6 +63,13 @@ pub enum Event {
         error: PortError,
         /// It is another failure than the last, or that was told a while ago.
         tell: bool,
+    },
+    /// Workers of an older template are being replaced, or all have been.
+    Rollout {
+        /// `namespace/name`.
+        workload: String,
+        /// How far that is; none when all are new.
+        rollout: Option<RolloutState>,
     },
     /// A source answers now, or does so no more.
     Source {
@@ -129,6 +136,11 @@ impl Listen for Log {
                 tracing::warn!(workload, %error, "hold: cannot act");
             }
             Event::TickFailed { .. } => {}
+            Event::Rollout { workload, rollout: None } => tracing::info!(workload, "all workers are new"),
+            Event::Rollout { workload, rollout: Some(rollout) } => match &rollout.stopped {
+                Some(why) => tracing::warn!(workload, why, "the rollout is stopped"),
+                None => tracing::info!(workload, new = rollout.updated, old = rollout.outdated, "rollout"),
+            },
             Event::Source { source, failure: None } => tracing::info!(url = source.url, "the source answers"),
             Event::Source { source, failure: Some(failure) } => {
                 tracing::warn!(url = source.url, failure, "the source does not answer");

@@ -179,6 +179,7 @@ impl Listen for Metrics {
             | Event::NoRule { .. }
             | Event::CommitLost { .. }
             | Event::Recovered { .. }
+            | Event::Rollout { .. }
             | Event::Source { .. }
             | Event::MemoryFailed { .. } => {}
         }

@@ -51,6 +51,7 @@ impl Life {
             process: Process::Running,
             since: Time(0),
             usage: None,
+            outdated: false,
         };
         let fleet: Vec<_> = (1..=WORKERS).map(worker).collect();
         let reports = fleet.iter().map(|seen| (seen.id.clone(), first_report(&seen.id, &epoch))).collect();

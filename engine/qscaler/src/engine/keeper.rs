@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use qscaler_core::decide::Decision;
 use qscaler_core::fleet::Process;
 use qscaler_core::memory::{self, Memory, Unreadable};
+use qscaler_core::plan::RolloutState;
 use qscaler_core::record::Recorder;
 use qscaler_core::time::Time;
 use qscaler_core::workload::Workload;
@@ -41,6 +42,8 @@ pub(super) struct Hold {
     pub(super) recorder: Recorder,
     pub(super) decided: Option<Decision>,
     pub(super) shown: Shown,
+    /// How far a rollout was, when that was told last.
+    pub(super) rollout: Option<RolloutState>,
     /// When everything was read as it is.
     pub(super) read_live: Option<Time>,
     stored_at: Time,
@@ -111,6 +114,7 @@ impl Keeper {
             recorder: Recorder::default(),
             decided: None,
             shown: Shown::default(),
+            rollout: None,
             read_live: None,
             stored_at,
         })

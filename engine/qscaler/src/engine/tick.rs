@@ -10,10 +10,10 @@ use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::ledger::Ledger;
 use qscaler_core::memory::Done;
 use qscaler_core::observe::{Reading, signals};
-use qscaler_core::plan::{Drain, Plan, Situation, Step};
+use qscaler_core::plan::{Drain, Plan, RolloutState, Situation, Step};
 use qscaler_core::record::{Line, used_signals};
 use qscaler_core::rule::Policy;
-use qscaler_core::signal::Sample;
+use qscaler_core::signal::{Measure, Sample};
 use qscaler_core::time::Time;
 use qscaler_protocol::name::{Epoch, WorkerId};
 use qscaler_protocol::path::Path;
@@ -67,13 +67,15 @@ impl Keeper {
             self.tell(hold, decided, &observed, acts);
         }
         let mut plan = self.plan(hold, &observed, decided.as_ref(), acts);
-        if plan != Plan::default() && freshness == Freshness::Seen {
+        if !plan.is_empty() && freshness == Freshness::Seen {
             observed = self.observe(hold, Freshness::Live, Some(observed.poll)).await?;
             plan = self.plan(hold, &observed, decided.as_ref(), acts);
         }
+        self.tell_rollout(hold, plan.rollout.clone());
         let left = if acts { observed.fleet.len() + plan.starts() } else { 0 };
         let outcome = self.apply(hold, &observed.version, plan).await;
-        self.remember(hold, decided, acts, &outcome.done).await;
+        let rolls = outcome.rolling || observed.ledger.rolling.is_some();
+        self.remember(hold, decided, acts, (&outcome.done, rolls)).await;
         hold.shown = observed.shown;
         if hold.order.mode >= Mode::Drain && left == 0 {
             // Without workers there is nothing to wait for, whether or not the queue system answers.
@@ -173,6 +175,14 @@ impl Keeper {
         });
     }
 
+    /// Tells how far a rollout is, when that has changed.
+    fn tell_rollout(&self, hold: &mut Hold, rollout: Option<RolloutState>) {
+        if hold.rollout != rollout {
+            hold.rollout.clone_from(&rollout);
+            self.ports.listen.hear(&Event::Rollout { workload: self.key.clone(), rollout });
+        }
+    }
+
     /// What to do; nothing where that is only shown, or where the control path could not be read.
     fn plan(&self, hold: &Hold, observed: &Observed, decided: Option<&Decided>, acts: bool) -> Plan {
         if !acts || observed.unread.is_some() {
@@ -191,13 +201,15 @@ impl Keeper {
             by: hold.order.workload.target.leave,
             at_once_max: of_rule.filter(|_| !stopping).map_or(u32::MAX, |drain| drain.at_once_max(current)),
             deadline: of_rule.and_then(|drain| drain.deadline),
+            rollout: hold.order.workload.target.made.rollout(desired),
         };
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
     }
 
     async fn apply(&self, hold: &Hold, read: &Version, plan: Plan) -> Outcome {
-        let mut outcome = Outcome { done: vec![], result: Ok(()) };
-        if plan == Plan::default() {
+        let rolling = plan.ledger.as_ref().is_some_and(|ledger| ledger.rolling.is_some());
+        let mut outcome = Outcome { done: vec![], result: Ok(()), rolling };
+        if plan.is_empty() {
             return outcome;
         }
         let control = match hold.subscription.system() {
@@ -262,12 +274,20 @@ impl Keeper {
         }
     }
 
-    async fn remember(&self, hold: &mut Hold, decided: Option<Decided>, acts: bool, done: &[Step]) {
+    async fn remember(
+        &self,
+        hold: &mut Hold,
+        decided: Option<Decided>,
+        acts: bool,
+        (done, rolls): (&[Step], bool),
+    ) {
         let Some(Decided { question, decision, policy }) = decided else { return };
         // Of the memory that was decided with, and only where somebody will read it.
         let wanted = hold.recorder.wants(&policy, &question, &decision, done);
         let memory_hash = wanted.then(|| hold.memory.hash());
-        hold.memory.remember(&policy, &decision, changes(done), question.at);
+        // While workers are replaced, what is started and asked says nothing of their number.
+        let changes = if rolls { change(question.current, decision.replicas) } else { changes(done) };
+        hold.memory.remember(&policy, &decision, changes, question.at);
         if let Some(memory_hash) = memory_hash {
             let line =
                 Line::new(&self.key, &policy, memory_hash, (&question, &decision), (acts, done.to_vec()));
@@ -284,6 +304,18 @@ impl Keeper {
 struct Outcome {
     done: Vec<Step>,
     result: Asked<()>,
+    /// The ledger that was to be committed says that workers are being replaced.
+    rolling: bool,
+}
+
+/// What a change of the desired number is, where steps do not tell.
+fn change(from: u32, to: u32) -> Done {
+    Done { added: to.saturating_sub(from), removed: from.saturating_sub(to) }
+}
+
+/// Whether no task waits in any queue.
+fn is_empty(measures: &BTreeMap<String, Measure>) -> bool {
+    measures.values().all(|measure| measure.length == 0)
 }
 
 /// What steps have done to the number of workers.
@@ -316,6 +348,7 @@ impl Observed {
             reports: &self.shown.reports,
             fleet: &self.fleet,
             workload,
+            queue_is_empty: self.poll.answer.as_ref().is_ok_and(is_empty),
             now: self.now,
         }
     }

@@ -5,6 +5,7 @@ mod deploy;
 mod failover;
 mod in_pod;
 mod qworkers;
+mod rollouts;
 mod secrets;
 mod shop;
 

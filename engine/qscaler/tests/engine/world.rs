@@ -451,7 +451,14 @@ impl Platform for World {
         let starts_in = Duration::from_millis(200 + self.draw(600));
         self.at(|state| {
             state.starts.push(now);
-            let seen = Seen { id, name: name.to_owned(), process: Process::Running, since: now, usage: None };
+            let seen = Seen {
+                id,
+                name: name.to_owned(),
+                process: Process::Running,
+                since: now,
+                usage: None,
+                outdated: false,
+            };
             state.workers.entry(name.to_owned()).or_insert_with(|| Worker {
                 seen,
                 life: Lifecycle::new(1),

@@ -96,9 +96,13 @@ impl Watched {
         let mut assignments = vec![];
         for qworker in qworkers {
             let Some(object) = Object::of(&qworker.metadata) else { continue };
-            self.objects.note(object.clone());
             let key = object.key();
             let (read, mut unfit) = self.read(&qworker, &object);
+            let hash = read.as_ref().and_then(|workload| match &workload.target.made {
+                Made::Pod(template) => Some(template.hash.clone()),
+                Made::Process(_) => None,
+            });
+            self.objects.note(Object { hash: hash.clone(), ..object.clone() });
             let mode = match self.mode(&qworker, &object).await {
                 Ok(mode) => mode,
                 Err(error) => {
@@ -106,10 +110,6 @@ impl Watched {
                     None
                 }
             };
-            let hash = read.as_ref().and_then(|workload| match &workload.target.made {
-                Made::Pod(template) => Some(template.hash.clone()),
-                Made::Process(_) => None,
-            });
             if let (Some(workload), Some(mode)) = (read, mode) {
                 let assignment = catalog.assign_found(&format!("QWorker {key}"), &workload);
                 unfit = unfit.or_else(|| no_policy(&assignment));

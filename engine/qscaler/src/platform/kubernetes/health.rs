@@ -26,29 +26,29 @@ const EVERY: Duration = Duration::from_secs(2);
 pub struct Health {
     client: Client,
     configs: Store<ScalerConfig>,
-    /// Why a source does not answer; none where it does.
-    failures: Arc<Mutex<BTreeMap<Source, Option<String>>>>,
+    /// Whether sources answer, and why not.
+    answers: Arc<Mutex<BTreeMap<Source, Result<(), String>>>>,
 }
 
 impl Health {
     /// Of these.
     pub fn new(client: Client, configs: Store<ScalerConfig>) -> Self {
-        Self { client, configs, failures: Arc::default() }
+        Self { client, configs, answers: Arc::default() }
     }
 
     /// Writes what has changed, until it is dropped.
     pub async fn run(self) {
-        let mut written: BTreeMap<String, Option<String>> = BTreeMap::new();
+        let mut written: BTreeMap<String, Result<(), String>> = BTreeMap::new();
         loop {
             for config in self.configs.state() {
                 let Some(uid) = config.uid() else { continue };
-                let Some(failure) = self.failure(&config) else { continue };
-                if written.get(&uid) == Some(&failure) {
+                let Some(answer) = self.answer(&config) else { continue };
+                if written.get(&uid) == Some(&answer) {
                     continue;
                 }
-                match self.write(&config, failure.as_deref()).await {
+                match self.write(&config, &answer).await {
                     Ok(()) => {
-                        written.insert(uid, failure);
+                        written.insert(uid, answer);
                     }
                     Err(error) => {
                         tracing::warn!(config = config.name_any(), %error, "the status cannot be written");
@@ -59,16 +59,16 @@ impl Health {
         }
     }
 
-    /// What is known of a config's source; nothing before it was asked.
-    fn failure(&self, config: &ScalerConfig) -> Option<Option<String>> {
+    /// Whether a config's source answers; nothing before it was asked.
+    fn answer(&self, config: &ScalerConfig) -> Option<Result<(), String>> {
         let source = source(&config.namespace()?, config).ok()?;
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).get(&source).cloned()
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(&source).cloned()
     }
 
-    async fn write(&self, config: &ScalerConfig, failure: Option<&str>) -> Result<(), kube::Error> {
-        let (status, reason, message) = match failure {
-            None => ("True", "Answers", "the queue system answers"),
-            Some(failure) => ("False", "DoesNotAnswer", failure),
+    async fn write(&self, config: &ScalerConfig, answer: &Result<(), String>) -> Result<(), kube::Error> {
+        let (status, reason, message) = match answer {
+            Ok(()) => ("True", "Answers", "the queue system answers"),
+            Err(failure) => ("False", "DoesNotAnswer", failure.as_str()),
         };
         let condition = json!({
             "type": "Ready",
@@ -80,7 +80,7 @@ impl Health {
         let status = json!({
             "metadata": {"uid": config.uid()},
             "status": {
-                "healthy": failure.is_none(),
+                "healthy": answer.is_ok(),
                 "observedGeneration": config.metadata.generation,
                 "conditions": [condition],
             },
@@ -95,8 +95,8 @@ impl Health {
 impl Listen for Health {
     fn hear(&self, event: &Event) {
         if let Event::Source { source, failure } = event {
-            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            failures.insert(source.clone(), failure.clone());
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.insert(source.clone(), failure.clone().map_or(Ok(()), Err));
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Object {
     pub name: String,
     /// Its uid, which no later object of this name has.
     pub uid: WorkloadUid,
+    /// What its pods are to be made of; nothing where that cannot be read.
+    pub hash: Option<String>,
 }
 
 /// All objects that the engine looks after.
@@ -38,6 +40,7 @@ impl Object {
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
             uid: WorkloadUid::new(metadata.uid.clone()?),
+            hash: None,
         })
     }
 

@@ -25,7 +25,7 @@ use super::objects::{Object, Objects};
 use crate::ports::{Asked, Freshness, Platform, PortError};
 
 pub(super) use template::OWNER_LABEL;
-use template::pod;
+use template::{HASH_LABEL, label_of, pod};
 
 /// The pods of a cluster.
 pub struct Pods {
@@ -85,7 +85,7 @@ impl Platform for Pods {
         pods.sort_by_key(|pod| pod.metadata.name.clone());
         let mut fleet = vec![];
         for pod in pods {
-            let Some(seen) = seen(&pod) else { continue };
+            let Some(seen) = seen(&pod, object.hash.as_deref()) else { continue };
             self.lock_names().insert(seen.id.clone(), seen.name.clone());
             if is_over(&pod) && pod.metadata.deletion_timestamp.is_none() {
                 // Nothing of it runs any more, and nothing will. It is replaced under another name.
@@ -171,15 +171,18 @@ fn owner(pod: &Pod) -> Option<&str> {
     owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
 }
 
-/// A pod as a worker.
-fn seen(pod: &Pod) -> Option<Seen> {
+/// A pod as a worker. `hash` is of what pods are made of now.
+fn seen(pod: &Pod, hash: Option<&str>) -> Option<Seen> {
     let metadata = &pod.metadata;
+    // One that somebody else has made says nothing, and is left as it is.
+    let made_of = pod.labels().get(HASH_LABEL);
     Some(Seen {
         id: WorkerId::new(metadata.uid.clone()?),
         name: metadata.name.clone()?,
         process: process(pod),
         since: Time(metadata.creation_timestamp.as_ref()?.0.as_millisecond()),
         usage: None,
+        outdated: made_of.zip(hash).is_some_and(|(of, now)| of != label_of(now)),
     })
 }
 

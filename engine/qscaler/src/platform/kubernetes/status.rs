@@ -4,6 +4,8 @@
 //! what changes all the time, the length of the queue and the sentence about it, every ten seconds at
 //! most; and nothing while nothing changes.
 
+mod news;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use super::pods::OWNER_LABEL;
 use super::{MANAGER, Unfit};
 use crate::event::Event;
 use crate::ports::Listen;
+use news::{Condition, News};
 
 /// From one writing of an object's status to the next, at least.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -29,8 +32,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(10);
 /// After a writing that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
-/// The condition that every object has.
-const READY: &str = "Ready";
+/// When each condition began to hold, or not to.
+type Since = BTreeMap<&'static str, Timestamp>;
 
 /// What is to be said of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,36 +45,12 @@ struct Report {
     sentence: String,
 }
 
-/// What is told at once.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct News {
-    desired: Option<u32>,
-    workers: u32,
-    draining: u32,
-    silent: u32,
-    /// What its pods are made of.
-    hash: Option<String>,
-    /// What is wrong with the object as it is written.
-    unfit: Option<Condition>,
-    /// How deciding goes.
-    ready: Option<Condition>,
-    /// Why what was decided cannot be done.
-    failure: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Condition {
-    holds: bool,
-    reason: String,
-    message: String,
-}
-
 #[derive(Default)]
 struct Entry {
     wanted: Report,
     written: Option<(Report, Instant)>,
-    /// Since when the condition holds as it does.
-    since: Option<Timestamp>,
+    /// Since when each condition holds as it does.
+    since: Since,
     /// Not before: the last writing failed.
     not_before: Option<Instant>,
 }
@@ -96,7 +75,7 @@ impl Reporter {
     pub fn judge(&self, key: &str, hash: Option<&str>, unfit: Option<&Unfit>) {
         self.change(key, |report| {
             report.news.hash = hash.map(str::to_owned);
-            report.news.unfit = unfit.map(|unfit| Condition::no(unfit.reason, &unfit.message));
+            report.news.unfit = unfit.map(|unfit| Condition::not_ready(unfit.reason, &unfit.message));
         });
     }
 
@@ -135,9 +114,10 @@ impl Reporter {
         let entry = entries.entry(key.to_owned()).or_default();
         let news = entry.wanted.news.clone();
         change(&mut entry.wanted);
-        let holds = |news: &News| news.condition().map(|condition| condition.holds);
-        if holds(&entry.wanted.news) != holds(&news) {
-            entry.since = Some(Timestamp::now());
+        for condition in entry.wanted.news.conditions() {
+            if !news.conditions().iter().any(|it| (it.of, it.holds) == (condition.of, condition.holds)) {
+                entry.since.insert(condition.of, Timestamp::now());
+            }
         }
         if entry.wanted.news != news {
             self.stir.notify_one();
@@ -145,7 +125,7 @@ impl Reporter {
     }
 
     /// Whose status is to be written now.
-    fn due(&self) -> Vec<(String, Report, Option<Timestamp>)> {
+    fn due(&self) -> Vec<(String, Report, Since)> {
         let now = Instant::now();
         let is_due = |entry: &Entry| {
             let waits = entry.not_before.is_some_and(|until| until > now);
@@ -162,7 +142,7 @@ impl Reporter {
         };
         let entries = self.lock();
         let due = entries.iter().filter(|(_, entry)| is_due(entry));
-        due.map(|(key, entry)| (key.clone(), entry.wanted.clone(), entry.since)).collect()
+        due.map(|(key, entry)| (key.clone(), entry.wanted.clone(), entry.since.clone())).collect()
     }
 
     async fn write(
@@ -170,14 +150,14 @@ impl Reporter {
         recorder: &Recorder,
         object: &Object,
         report: &Report,
-        since: Option<Timestamp>,
+        since: Since,
     ) -> Result<(), kube::Error> {
         let before = self.lock().get(&object.key()).and_then(|entry| entry.written.clone());
         let before = before.map(|(report, _)| report.news).unwrap_or_default();
         let api = object.api(&self.client);
         let parameters = PatchParams::default();
         let status =
-            json!({"metadata": {"uid": object.uid.as_str()}, "status": status(object, report, since)});
+            json!({"metadata": {"uid": object.uid.as_str()}, "status": status(object, report, &since)});
         api.patch_status(&object.name, &parameters, &Patch::Merge(status)).await?;
         if let Some(desired) = report.news.desired.filter(|desired| before.desired != Some(*desired)) {
             let scale = json!({"spec": {"replicas": desired}});
@@ -197,26 +177,8 @@ impl Reporter {
     }
 }
 
-impl News {
-    fn condition(&self) -> Option<Condition> {
-        let decides = self.ready.clone().filter(|ready| !ready.holds);
-        let failure = || self.failure.as_ref().map(|failure| Condition::no("CannotAct", failure));
-        self.unfit.clone().or(decides).or_else(failure).or_else(|| self.ready.clone())
-    }
-}
-
-impl Condition {
-    fn yes(reason: &str, message: &str) -> Self {
-        Self { holds: true, reason: reason.into(), message: message.into() }
-    }
-
-    fn no(reason: &str, message: &str) -> Self {
-        Self { holds: false, reason: reason.into(), message: message.into() }
-    }
-}
-
 /// The fields of a status; those that it does not name stay as they are.
-fn status(object: &Object, report: &Report, since: Option<Timestamp>) -> Value {
+fn status(object: &Object, report: &Report, since: &Since) -> Value {
     let mut status = json!({
         "currentReplicas": report.news.workers,
         "drainingReplicas": report.news.draining,
@@ -232,15 +194,17 @@ fn status(object: &Object, report: &Report, since: Option<Timestamp>) -> Value {
     if let Some(length) = report.length {
         status["queueLength"] = json!(length);
     }
-    if let Some(ready) = report.news.condition() {
-        status["conditions"] = json!([{
-            "type": READY,
-            "status": if ready.holds { "True" } else { "False" },
-            "reason": ready.reason,
-            "message": ready.message,
-            "lastTransitionTime": since.unwrap_or_else(Timestamp::now).to_string(),
-        }]);
-    }
+    let condition = |it: Condition| {
+        let since = since.get(it.of).copied().unwrap_or_else(Timestamp::now);
+        json!({
+            "type": it.of,
+            "status": if it.holds { "True" } else { "False" },
+            "reason": it.reason,
+            "message": it.message,
+            "lastTransitionTime": since.to_string(),
+        })
+    };
+    status["conditions"] = report.news.conditions().into_iter().map(condition).collect();
     status
 }
 
@@ -266,11 +230,12 @@ fn notices(before: &News, report: &Report) -> Vec<Notice> {
         let note = format!("from {from} to {to}: {}", report.sentence);
         notices.push(notice(EventType::Normal, "Scaled", &note, "Scale"));
     }
-    if let Some(ready) = report.news.condition()
-        && before.condition().map(|it| (it.holds, it.reason)) != Some((ready.holds, ready.reason.clone()))
-    {
-        let type_ = if ready.holds { EventType::Normal } else { EventType::Warning };
-        notices.push(notice(type_, &ready.reason, &ready.message, "Decide"));
+    let before = before.conditions();
+    for now in report.news.conditions() {
+        if !before.iter().any(|it| (it.of, it.holds, &it.reason) == (now.of, now.holds, &now.reason)) {
+            let type_ = if now.is_bad() { EventType::Warning } else { EventType::Normal };
+            notices.push(notice(type_, now.reason, &now.message, "Decide"));
+        }
     }
     notices
 }
@@ -285,8 +250,8 @@ impl Listen for Reporter {
                     report.news.silent = *silent;
                     report.news.draining = workers.saturating_sub(*current);
                     report.news.ready = Some(match decision.problems.first() {
-                        None => Condition::yes("Deciding", "the rule decides on fresh signals"),
-                        Some(problem) => Condition::no("SignalsUnknown", problem),
+                        None => Condition::ready("Deciding", "the rule decides on fresh signals"),
+                        Some(problem) => Condition::not_ready("SignalsUnknown", problem),
                     });
                     if let Some(length) = length {
                         report.length = Some(*length as u64);
@@ -298,8 +263,11 @@ impl Listen for Reporter {
                 self.change(workload, |report| report.news.failure = Some(error.to_string()));
             }
             Event::Recovered { workload } => self.change(workload, |report| report.news.failure = None),
+            Event::Rollout { workload, rollout } => {
+                self.change(workload, |report| report.news.rollout.clone_from(rollout));
+            }
             Event::NoRule { workload } => self.change(workload, |report| {
-                report.news.ready.get_or_insert_with(|| Condition::no("NoRule", "it has no rule"));
+                report.news.ready.get_or_insert_with(|| Condition::not_ready("NoRule", "it has no rule"));
             }),
             Event::Adopted { .. }
             | Event::Released { .. }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use qscaler_core::document::rule::SelectorKind;
@@ -10,6 +11,7 @@ use qscaler_core::document::scalar::Scalar;
 use qscaler_core::document::workload::{Mode, Pause};
 use qscaler_core::hash::sha256;
 use qscaler_core::plan::Leave;
+use qscaler_core::rule::By;
 use qscaler_core::workload::{
     GRACE, Hidden, Made, Password, PodTemplate, Queue, Source, System, Target, Workload,
 };
@@ -57,6 +59,8 @@ pub fn workload(qworker: &QWorker, find: impl Fn(&str) -> Option<ScalerConfig>) 
         hash: String::new(),
         labels: spec.pod_metadata.as_ref().map(|it| it.labels.clone()).unwrap_or_default(),
         annotations: spec.pod_metadata.as_ref().map(|it| it.annotations.clone()).unwrap_or_default(),
+        surge: by(spec.rollout.as_ref().and_then(|rollout| rollout.max_surge.as_ref())),
+        unavailable: by(spec.rollout.as_ref().and_then(|rollout| rollout.max_unavailable.as_ref())),
     };
     let template = PodTemplate { hash: hash(&template, &source, &scale.queue), ..template };
     let grace = template.spec["terminationGracePeriodSeconds"].as_u64().map_or(GRACE, Duration::from_secs);
@@ -147,6 +151,11 @@ fn hash(template: &PodTemplate, source: &Source, queue: &str) -> String {
         queue,
     ]);
     sha256(parts.to_string().as_bytes())
+}
+
+/// As Deployments have it: a quarter where nothing is said.
+fn by(written: Option<&IntOrString>) -> By {
+    written.and_then(|written| By::read(&json!(written))).unwrap_or(By::Percent(25))
 }
 
 fn pause(written: &str) -> Option<Pause> {

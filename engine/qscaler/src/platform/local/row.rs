@@ -114,7 +114,14 @@ impl Row {
             State::Ending => Process::Ending,
             State::BackOff => Process::BackOff { until: self.not_before, ended: self.ended.clone() },
         };
-        Seen { id: self.worker.clone(), name: self.name.clone(), process, since: self.created, usage }
+        Seen {
+            id: self.worker.clone(),
+            name: self.name.clone(),
+            process,
+            since: self.created,
+            usage,
+            outdated: false,
+        }
     }
 }
 

@@ -27,8 +27,9 @@ async fn a_password_is_read_again_when_it_has_changed() {
     let engine = shop.engine("engine");
     shop.create("mail", 2, |it| it["spec"]["scaleConfig"]["scalerConfigRef"] = json!("guarded")).await;
     shop.until("it says which Secret is missing", async |shop| {
-        ready(&shop.qworker("mail").await)
-            .is_some_and(|(holds, _, message)| holds == "False" && message.contains("the Secret"))
+        ready(&shop.qworker("mail").await).is_some_and(|(holds, _, message)| {
+            holds == "False" && message.contains("secrets \"redis\" not found")
+        })
     })
     .await;
     let secrets: Api<Secret> = shop.cluster.api();

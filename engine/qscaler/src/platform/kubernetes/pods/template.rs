@@ -12,7 +12,7 @@ pub(crate) const OWNER_LABEL: &str = "quickube.com/qworker-uid";
 /// The label with its name, for people.
 const NAME_LABEL: &str = "quickube.com/qworker";
 /// The label with the beginning of the hash of what the pod was made of.
-pub(crate) const HASH_LABEL: &str = "quickube.com/pod-spec-hash";
+pub(super) const HASH_LABEL: &str = "quickube.com/pod-spec-hash";
 /// Labels hold at most this many characters.
 const LABEL_MAX: usize = 63;
 /// So many digits of a hash tell specifications apart.
@@ -56,7 +56,7 @@ pub(super) fn pod(workload: &Workload, template: &PodTemplate, object: &Object, 
 }
 
 /// What stands in the label of pods with this hash.
-pub(crate) fn label_of(hash: &str) -> &str {
+pub(super) fn label_of(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
 
