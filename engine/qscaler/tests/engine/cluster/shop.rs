@@ -192,6 +192,16 @@ impl Shop {
         tasks
     }
 
+    /// How many workers have begun, and how many of them have drained.
+    pub(super) fn begun_and_left(&self) -> (usize, usize) {
+        let diaries = fs::read_dir(self.diary()).unwrap().flatten();
+        let texts = diaries.map(|worker| fs::read_to_string(worker.path().join("1")).unwrap_or_default());
+        texts.fold((0, 0), |(begun, left), text| {
+            let says = |what: &str| usize::from(text.lines().any(|line| line == what));
+            (begun + says("boot"), left + says("hook"))
+        })
+    }
+
     /// How many tasks are being worked on.
     pub(super) fn busy(&self) -> usize {
         self.lived().values().filter(|task| task.begun > task.ended).count()
