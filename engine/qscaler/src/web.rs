@@ -9,7 +9,7 @@ use crate::store::SqliteStore;
 mod serve;
 
 #[cfg(feature = "http")]
-pub use serve::serve;
+pub use serve::{router, serve};
 
 /// Where the record is asked.
 pub const RECORD: &str = "/v1/record";

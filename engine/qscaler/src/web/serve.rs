@@ -20,18 +20,22 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub async fn serve(address: SocketAddr, front: Arc<Front>) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readiness))
-        .route(RECORD, get(record))
-        .with_state(front);
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(listener, router(front)).await {
             tracing::error!(%error, "metrics are not served any more");
         }
     });
     Ok(())
+}
+
+/// What is served.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readiness))
+        .route(RECORD, get(record))
+        .with_state(front)
 }
 
 async fn metrics(State(front): State<Arc<Front>>) -> impl IntoResponse {

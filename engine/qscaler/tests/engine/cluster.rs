@@ -2,6 +2,7 @@
 
 mod crds;
 mod deploy;
+mod explain;
 mod qworkers;
 mod shop;
 

@@ -110,7 +110,7 @@ impl Remote {
 
     fn failed(&self, why: &str) -> Silent {
         Silent::Failed(match &self.whom {
-            Whom::Url(url) => format!("the engine at {url}: {why}"),
+            Whom::Url(url) => format!("the engine at {}: {why}", url.to_string().trim_end_matches('/')),
             Whom::Pod { name, namespace } => format!("the engine's pod {namespace}/{name}: {why}"),
         })
     }
