@@ -33,7 +33,9 @@ fn decided_site() -> (Site, Engine, String) {
     let engine = site.start_engine_with(&["--listen", "127.0.0.1:0"]);
     site.wait_for_running(2);
     let wall = "SELECT MIN(wall_ms) FROM records WHERE line LIKE '%\"replicas\":2%'";
-    let first: i64 = site.state().unwrap().query_row(wall, [], |row| row.get(0)).unwrap();
+    let first: i64 = until("it is recorded", || {
+        site.state()?.query_row(wall, [], |row| row.get::<_, Option<i64>>(0)).unwrap()
+    });
     let at = jiff::Timestamp::from_millisecond(first).unwrap();
     (site, engine, at.strftime("%FT%T.%3fZ").to_string())
 }
