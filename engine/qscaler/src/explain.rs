@@ -1,5 +1,7 @@
 //! A line of the record as a person reads it.
 
+pub mod recorded;
+
 use std::fmt::Write;
 
 use jiff::Timestamp;

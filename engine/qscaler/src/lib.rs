@@ -15,5 +15,4 @@ pub mod ports;
 pub mod queue;
 pub mod reload;
 pub mod store;
-#[cfg(feature = "http")]
 pub mod web;

@@ -1,7 +1,7 @@
 //! `qscaler run`: the engine, on this machine or for a cluster.
 
 #[cfg(feature = "kubernetes")]
-mod cluster;
+pub(super) mod cluster;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ use crate::ports::{Listen, Ports};
 use crate::queue::ByUrl;
 use crate::reload::Watcher;
 use crate::store::SqliteStore;
+use crate::web::{Front, Stage};
 
 #[derive(Args)]
 pub(super) struct Run {
@@ -45,7 +46,7 @@ pub(super) struct Run {
     /// Where the engine keeps its memory, its record and the workers' output.
     #[arg(long, value_name = "FOLDER", default_value = ".qscaler")]
     state: PathBuf,
-    /// Serve /metrics and /healthz here.
+    /// Serve /metrics, /healthz, /readyz, and the record for `qscaler explain` here.
     #[cfg(feature = "http")]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     listen: Option<std::net::SocketAddr>,
@@ -109,15 +110,14 @@ impl Run {
             format!("{error}; name the folders with --rules and --workloads, or write both with `qscaler new NAME`")
         })?;
         let metrics = Metrics::new();
-        #[cfg(feature = "http")]
-        if let Some(address) = self.listen {
-            let served = crate::web::serve(address, Arc::clone(&metrics)).await;
-            served.map_err(|error| format!("cannot listen at {address}: {error}"))?;
-        }
+        let front = Front::new(metrics.clone());
+        self.serve(&front).await?;
         let listen: Arc<dyn Listen> = Arc::new(All(vec![Arc::new(Log), metrics]));
         let store = SqliteStore::open(&self.state).await;
         let store =
             store.map_err(|error| format!("{error}; name a folder that can be written with --state"))?;
+        front.set_record(store.clone());
+        front.is_at(Stage::Lacks("the files were not read yet"));
         let random = Arc::new(SystemRandomness);
         let ports = Ports {
             clock: Arc::new(SystemClock::start()),
@@ -130,6 +130,7 @@ impl Run {
         };
         let mut engine = Engine::new(ports);
         let mut catalog = take_in(&Catalog::default(), watcher.files(), &mut engine, &*listen);
+        front.is_at(Stage::Runs);
         loop {
             tokio::select! {
                 files = watcher.changed() => catalog = take_in(&catalog, files, &mut engine, &*listen),
@@ -137,6 +138,20 @@ impl Run {
             }
         }
         self.stop(&engine, &mut stops).await;
+        Ok(())
+    }
+
+    /// Tells over HTTP what is going on, where that was asked for.
+    #[cfg(feature = "http")]
+    async fn serve(&self, front: &Arc<Front>) -> Result<(), String> {
+        let Some(address) = self.listen else { return Ok(()) };
+        let served = crate::web::serve(address, Arc::clone(front)).await;
+        served.map_err(|error| format!("cannot listen at {address}: {error}"))
+    }
+
+    #[cfg(not(feature = "http"))]
+    #[expect(clippy::unused_async, reason = "it is one with the other")]
+    async fn serve(&self, _front: &Arc<Front>) -> Result<(), String> {
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod crds;
 mod deploy;
+mod explain;
 mod failover;
 mod in_pod;
 mod qworkers;

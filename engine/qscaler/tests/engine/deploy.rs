@@ -99,6 +99,24 @@ fn the_rules_that_ship_are_mounted() {
     }
 }
 
+/// Its file system is not written to but there.
+#[test]
+fn the_engine_has_a_folder_for_its_state() {
+    let manifest = manifest();
+    let [deployment] = named(&manifest, "Deployment")[..] else { panic!("one Deployment") };
+    let pod = &deployment["spec"]["template"]["spec"];
+    let engine = &pod["containers"][0];
+    assert_eq!(engine["securityContext"]["readOnlyRootFilesystem"], true);
+    let mut arguments = engine["args"].as_array().unwrap().iter().skip_while(|it| **it != "--state").skip(1);
+    let folder = arguments.next().expect("--state FOLDER");
+    let mounts = engine["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|it| it["mountPath"] == *folder).expect("a mount");
+    assert!(mount.get("readOnly").is_none());
+    let volumes = pod["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|it| it["name"] == mount["name"]).expect("a volume");
+    assert!(volume.get("emptyDir").is_some());
+}
+
 #[test]
 fn nobody_gets_a_right_that_is_everything_or_a_secret() {
     let manifest = manifest();

@@ -45,6 +45,23 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     session(pid).is_some()
 }
 
+/// Where an engine that has said this serves: `HOST:PORT`.
+pub(crate) fn served_at(log: &str) -> Option<String> {
+    let (_, rest) = log.rsplit_once("metrics at http://")?;
+    rest.split_once('/').map(|(address, _)| address.to_owned())
+}
+
+/// Status and body of what is served there; none while nobody answers.
+pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
 /// A folder with rules, workloads and an engine's state.
 pub(crate) struct Site {
     pub(crate) folder: TempDir,
@@ -202,14 +219,14 @@ spec:
     /// What the metric of this name and these labels says; the engine must have been started with
     /// `--listen 127.0.0.1:0`.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let log = self.log();
-        let (_, rest) = log.rsplit_once("metrics at http://")?;
-        let mut stream = TcpStream::connect(rest.split_once('/')?.0).ok()?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
+        let (_, answer) = get(&self.address()?, "/metrics")?;
         let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.and_then(|value| value.parse().ok())
+    }
+
+    /// Where the engine serves, once it does; it must have been started with `--listen 127.0.0.1:0`.
+    pub(crate) fn address(&self) -> Option<String> {
+        served_at(&self.log())
     }
 
     /// Waits until a metric has a value.

@@ -11,6 +11,8 @@ mod control;
 mod demo;
 #[cfg(feature = "kubernetes")]
 mod deploy;
+#[cfg(all(feature = "http", feature = "kubernetes"))]
+mod explain;
 mod fixture;
 mod local;
 mod loops;

@@ -20,9 +20,10 @@ use crate::platform::kubernetes::{Health, InCluster, KubernetesStore, Objects, P
 use crate::ports::{Listen, Ports};
 use crate::reload::Watcher;
 use crate::store::SqliteStore;
+use crate::web::{Front, Stage};
 
 /// The Lease, in the engine's own namespace.
-const LEASE: &str = "qscaler";
+pub(in crate::cli) const LEASE: &str = "qscaler";
 /// Another engine takes over this many seconds after the last sign of life.
 const LEASE_SECONDS: u64 = 15;
 /// The sign of life is given this many seconds before.
@@ -73,6 +74,7 @@ struct Leading {
     record: SqliteStore,
     metrics: Arc<Metrics>,
     watcher: Watcher,
+    front: Arc<Front>,
 }
 
 impl Run {
@@ -81,17 +83,16 @@ impl Run {
         let watcher = Watcher::start(vec![self.rules.clone()])
             .map_err(|error| format!("{error}; name the folder with --rules"))?;
         let metrics = Metrics::new();
-        #[cfg(feature = "http")]
-        if let Some(address) = self.listen {
-            let served = crate::web::serve(address, Arc::clone(&metrics)).await;
-            served.map_err(|error| format!("cannot listen at {address}: {error}"))?;
-        }
+        let front = Front::new(metrics.clone());
+        self.serve(&front).await?;
         let client = Client::try_default()
             .await
             .map_err(|error| format!("no cluster: {error}; set KUBECONFIG, or run this in a pod"))?;
         let record = SqliteStore::open(&self.state)
             .await
             .map_err(|error| format!("{error}; name a folder that can be written with --state"))?;
+        front.set_record(record.clone());
+        front.is_at(Stage::Lacks("QWorkers, ScalerConfigs and pods were not read yet; the log says why"));
         let objects = Objects::default();
         let watched = tokio::select! {
             watched = Watched::start(client.clone(), self.namespace.as_deref(), objects.clone()) => {
@@ -99,6 +100,7 @@ impl Run {
             }
             () = stops.next() => return Ok(()),
         };
+        front.is_at(Stage::StandsBy);
         let lease = LeaseManagerBuilder::new(client.clone(), LEASE)
             .with_namespace(client.default_namespace())
             .with_identity(identity())
@@ -113,7 +115,7 @@ impl Run {
             is_leader = leads.wait_for(|leads| *leads) => is_leader.is_ok(),
             () = stops.next() => false,
         };
-        let mut leading = Leading { client, watched, objects, record, metrics, watcher };
+        let mut leading = Leading { client, watched, objects, record, metrics, watcher, front };
         let mut ends = Ends { leads, stops };
         let ended = if is_leader { leading.lead(&mut ends).await } else { Ended::Stopped };
         // The Lease is given back.
@@ -129,6 +131,7 @@ impl Run {
 impl Leading {
     async fn lead(&mut self, ends: &mut Ends) -> Ended {
         tracing::info!("this engine acts");
+        self.front.is_at(Stage::Leads);
         let (releases, mut released) = unbounded_channel();
         let reporter = Reporter::new(self.client.clone(), self.objects.clone());
         let health = Health::new(self.client.clone(), self.watched.configs());
@@ -142,6 +145,7 @@ impl Leading {
         ]));
         let mut engine = Engine::new(self.ports(Arc::clone(&listen)));
         let ended = self.look_after(&mut engine, (&reporter, &*listen), &mut released, ends).await;
+        self.front.is_at(Stage::Lacks("it stops"));
         engine.turn(Mode::Leave);
         if timeout(LEAVE_MAX, engine.all_let_go()).await.is_err() {
             tracing::warn!("not everything could be stored; who comes next does without");
@@ -198,4 +202,9 @@ impl Leading {
 fn identity() -> String {
     let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "qscaler".into());
     format!("{name}_{:016x}", crate::ports::Randomness::bits(&SystemRandomness))
+}
+
+/// The pod of an engine with this identity.
+pub(in crate::cli) fn pod_of(identity: &str) -> &str {
+    identity.rsplit_once('_').map_or(identity, |(name, _)| name)
 }
