@@ -107,10 +107,11 @@ fn the_engine_has_a_folder_for_its_state() {
     let pod = &deployment["spec"]["template"]["spec"];
     let engine = &pod["containers"][0];
     assert_eq!(engine["securityContext"]["readOnlyRootFilesystem"], true);
-    let mut arguments = engine["args"].as_array().unwrap().iter().skip_while(|it| **it != "--state").skip(1);
-    let folder = arguments.next().expect("--state FOLDER");
+    let arguments = engine["args"].as_array().unwrap();
+    let folder =
+        arguments.iter().find_map(|it| it.as_str()?.strip_prefix("--state=")).expect("--state=FOLDER");
     let mounts = engine["volumeMounts"].as_array().unwrap();
-    let mount = mounts.iter().find(|it| it["mountPath"] == *folder).expect("a mount");
+    let mount = mounts.iter().find(|it| it["mountPath"] == folder).expect("a mount");
     assert!(mount.get("readOnly").is_none());
     let volumes = pod["volumes"].as_array().unwrap();
     let volume = volumes.iter().find(|it| it["name"] == mount["name"]).expect("a volume");

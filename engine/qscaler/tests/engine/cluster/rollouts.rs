@@ -52,7 +52,8 @@ async fn a_new_pod_spec_replaces_busy_workers_and_no_task_notices() {
     shop.until("all are new", async |shop| {
         let pods = shop.pods().await;
         let (begun, left) = shop.begun_and_left();
-        assert!(begun - left <= workers + 2, "{begun} have begun, {left} have left");
+        // One that has claimed is replaced before it has run its hook; three may be asked at once.
+        assert!(begun - left <= workers + 2 + 3, "{begun} have begun, {left} have left");
         assert!(begun - left >= workers - 1, "{begun} have begun, {left} have left");
         staying(&pods).len() == workers && pods.iter().all(|pod| hash(pod) != old.as_ref())
     })
