@@ -1,6 +1,6 @@
 //! What the engine is to look after on a cluster: its QWorkers and ScalerConfigs, watched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -89,21 +89,22 @@ impl Watched {
     /// Everything that is to be looked after now, and how.
     pub async fn assignments(&self, catalog: &Catalog, reporter: &Reporter) -> Vec<(Assignment, Mode)> {
         let qworkers = self.qworkers.state();
-        reporter.keep_only(|key| {
-            qworkers.iter().any(|it| Object::of(&it.metadata).is_some_and(|it| it.key() == key))
-        });
-        self.lock_good().retain(|uid, _| qworkers.iter().any(|it| it.uid().as_deref() == Some(uid.as_str())));
+        let with_object = |it: Arc<QWorker>| Object::of(&it.metadata).map(|object| (it, object));
+        let qworkers: Vec<_> = qworkers.into_iter().filter_map(with_object).collect();
+        let keys: BTreeSet<_> = qworkers.iter().map(|(_, object)| object.key()).collect();
+        let uids: BTreeSet<_> = qworkers.iter().map(|(_, object)| &object.uid).collect();
+        reporter.keep_only(|key| keys.contains(key));
+        self.lock_good().retain(|uid, _| uids.contains(uid));
         let mut assignments = vec![];
-        for qworker in qworkers {
-            let Some(object) = Object::of(&qworker.metadata) else { continue };
+        for (qworker, object) in &qworkers {
             let key = object.key();
-            let (read, mut unfit) = self.read(&qworker, &object);
+            let (read, mut unfit) = self.read(qworker, object);
             let hash = read.as_ref().and_then(|workload| match &workload.target.made {
                 Made::Pod(template) => Some(template.hash.clone()),
                 Made::Process(_) => None,
             });
             self.objects.note(Object { hash: hash.clone(), ..object.clone() });
-            let mode = match self.mode(&qworker, &object).await {
+            let mode = match self.mode(qworker, object).await {
                 Ok(mode) => mode,
                 Err(error) => {
                     unfit = unfit.or_else(|| Some(Unfit::new("CannotAct", error.to_string())));

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use qscaler_core::workload::Source;
 
 use super::api::ScalerConfig;
+use super::status::Condition;
 use super::translate::source;
 use crate::event::Event;
 use crate::ports::Listen;
@@ -66,23 +67,16 @@ impl Health {
     }
 
     async fn write(&self, config: &ScalerConfig, answer: &Result<(), String>) -> Result<(), kube::Error> {
-        let (status, reason, message) = match answer {
-            Ok(()) => ("True", "Answers", "the queue system answers"),
-            Err(failure) => ("False", "DoesNotAnswer", failure.as_str()),
+        let condition = match answer {
+            Ok(()) => Condition::ready("Answers", "the queue system answers"),
+            Err(failure) => Condition::not_ready("DoesNotAnswer", failure),
         };
-        let condition = json!({
-            "type": "Ready",
-            "status": status,
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": Timestamp::now().to_string(),
-        });
         let status = json!({
             "metadata": {"uid": config.uid()},
             "status": {
                 "healthy": answer.is_ok(),
                 "observedGeneration": config.metadata.generation,
-                "conditions": [condition],
+                "conditions": [condition.written(Timestamp::now())],
             },
         });
         let api: Api<ScalerConfig> =

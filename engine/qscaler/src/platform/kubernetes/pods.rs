@@ -5,8 +5,7 @@
 
 mod template;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,14 +32,12 @@ pub struct Pods {
     objects: Objects,
     /// Those that a QWorker owns, as a watch tells.
     watched: Store<Pod>,
-    /// Names of the pods that were seen.
-    names: Arc<Mutex<BTreeMap<WorkerId, String>>>,
 }
 
 impl Pods {
     /// The pods that these objects own.
     pub fn new(client: Client, objects: Objects, watched: Store<Pod>) -> Self {
-        Self { client, objects, watched, names: Arc::default() }
+        Self { client, objects, watched }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -50,20 +47,17 @@ impl Pods {
     /// A worker's pod as it is now, and where; none when it is gone.
     async fn find(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<Option<(Api<Pod>, Pod)>> {
         let api = self.api(&self.objects.of(uid)?);
-        let Some(name) = self.lock_names().get(worker).cloned() else { return Ok(None) };
+        let is_it = |pod: &Pod| pod.uid().as_deref() == Some(worker.as_str());
+        // One that the watch has not told of yet is looked for at the next tick.
+        let Some(name) = self.watched.find(is_it).map(|pod| pod.name_any()) else { return Ok(None) };
         let pod =
             api.get_opt(&name).await.map_err(|error| failed(&format!("read the pod {name}"), &error))?;
-        let is_it = |pod: &Pod| pod.uid().as_deref() == Some(worker.as_str());
         Ok(pod.filter(is_it).map(|pod| (api, pod)))
     }
 
     fn watched_of(&self, uid: &WorkloadUid) -> Vec<Arc<Pod>> {
         let is_of = |pod: &Arc<Pod>| pod.labels().get(OWNER_LABEL).is_some_and(|of| of == uid.as_str());
         self.watched.state().into_iter().filter(is_of).collect()
-    }
-
-    fn lock_names(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, String>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,7 +80,6 @@ impl Platform for Pods {
         let mut fleet = vec![];
         for pod in pods {
             let Some(seen) = seen(&pod, object.hash.as_deref()) else { continue };
-            self.lock_names().insert(seen.id.clone(), seen.name.clone());
             if is_over(&pod) && pod.metadata.deletion_timestamp.is_none() {
                 // Nothing of it runs any more, and nothing will. It is replaced under another name.
                 delete(&api, &pod, Exactly::Uid).await?;

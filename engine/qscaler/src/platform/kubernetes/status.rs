@@ -23,7 +23,9 @@ use super::pods::OWNER_LABEL;
 use super::{MANAGER, Unfit};
 use crate::event::Event;
 use crate::ports::Listen;
-use news::{Condition, News};
+use news::News;
+
+pub(super) use news::Condition;
 
 /// From one writing of an object's status to the next, at least.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -194,16 +196,7 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
     if let Some(length) = report.length {
         status["queueLength"] = json!(length);
     }
-    let condition = |it: Condition| {
-        let since = since.get(it.of).copied().unwrap_or_else(Timestamp::now);
-        json!({
-            "type": it.of,
-            "status": if it.holds { "True" } else { "False" },
-            "reason": it.reason,
-            "message": it.message,
-            "lastTransitionTime": since.to_string(),
-        })
-    };
+    let condition = |it: Condition| it.written(since.get(it.of).copied().unwrap_or_else(Timestamp::now));
     status["conditions"] = report.news.conditions().into_iter().map(condition).collect();
     status
 }

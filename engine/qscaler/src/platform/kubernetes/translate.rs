@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use qscaler_core::document::rule::SelectorKind;
 use qscaler_core::document::scalar::Scalar;
-use qscaler_core::document::workload::{Mode, Pause};
+use qscaler_core::document::workload::Mode;
 use qscaler_core::hash::sha256;
 use qscaler_core::plan::Leave;
 use qscaler_core::rule::By;
@@ -77,7 +77,7 @@ pub fn workload(qworker: &QWorker, find: impl Fn(&str) -> Option<ScalerConfig>) 
         offered: offered(scale.scaling_factor, scale.min_replicas, scale.max_replicas),
         // Whoever writes a QWorker wants its pods.
         mode: Mode::Act,
-        pause: spec.pause.as_deref().and_then(pause),
+        pause: spec.pause.as_ref().and_then(|pause| serde_json::from_value(json!(pause)).ok()),
     })
 }
 
@@ -156,13 +156,4 @@ fn hash(template: &PodTemplate, source: &Source, queue: &str) -> String {
 /// As Deployments have it: a quarter where nothing is said.
 fn by(written: Option<&IntOrString>) -> By {
     written.and_then(|written| By::read(&json!(written))).unwrap_or(By::Percent(25))
-}
-
-fn pause(written: &str) -> Option<Pause> {
-    match written {
-        "up" => Some(Pause::Up),
-        "down" => Some(Pause::Down),
-        "both" => Some(Pause::Both),
-        _ => None,
-    }
 }

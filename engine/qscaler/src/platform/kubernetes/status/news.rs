@@ -1,5 +1,8 @@
 //! What a status tells at once, and the conditions that are made of it.
 
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
 use qscaler_core::plan::RolloutState;
 
 /// What is told at once.
@@ -24,7 +27,7 @@ pub(super) struct News {
 
 /// A condition as Kubernetes has them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Condition {
+pub(in super::super) struct Condition {
     /// Its type.
     pub(super) of: &'static str,
     pub(super) holds: bool,
@@ -40,12 +43,23 @@ const READY: &str = "Ready";
 const UPDATED: &str = "Updated";
 
 impl Condition {
-    pub(super) fn ready(reason: &'static str, message: &str) -> Self {
+    pub(in super::super) fn ready(reason: &'static str, message: &str) -> Self {
         Self { of: READY, holds: true, reason, message: message.into() }
     }
 
-    pub(super) fn not_ready(reason: &'static str, message: &str) -> Self {
+    pub(in super::super) fn not_ready(reason: &'static str, message: &str) -> Self {
         Self { of: READY, holds: false, reason, message: message.into() }
+    }
+
+    /// As it stands in a status.
+    pub(in super::super) fn written(&self, since: Timestamp) -> Value {
+        json!({
+            "type": self.of,
+            "status": if self.holds { "True" } else { "False" },
+            "reason": self.reason,
+            "message": self.message,
+            "lastTransitionTime": since.to_string(),
+        })
     }
 
     /// Whether somebody should look.
