@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
 use qscaler_protocol::redis as texts;
-use qscaler_worker::{Queue, Settings, connect};
+use qscaler_worker::{Leased, Queue, Settings, connect};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -63,14 +63,20 @@ async fn a_task_that_ends_while_the_worker_looks_does_not_run_again() {
     assert_eq!(work_off(&queue, &server).await, (0, 2));
 }
 
-#[tokio::test]
-async fn a_task_that_ends_while_the_worker_looks_hides_none_that_looks_like_it() {
+/// A worker that knows of one of two tasks in its list that look alike.
+async fn one_of_two_alike() -> (RedisServer, Wire, Arc<dyn Queue>, Leased) {
     let server = RedisServer::start(&[]);
     bring_scripts(&server);
     let wire = Wire::to(server.port).await;
     ask::<()>(&server, &["LPUSH", LIST, "alike", "alike"]);
     let queue = worker(&wire, &["q"]).await;
     let first = fetched(&queue).await.unwrap();
+    (server, wire, queue, first)
+}
+
+#[tokio::test]
+async fn a_task_that_ends_while_the_worker_looks_hides_none_that_looks_like_it() {
+    let (server, wire, queue, first) = one_of_two_alike().await;
     wire.set_on("qscaler:{q}:counters", Fault::HoldAnswers);
     let stop = CancellationToken::new();
     let looking = async {
@@ -90,12 +96,7 @@ async fn a_task_that_ends_while_the_worker_looks_hides_none_that_looks_like_it()
 
 #[tokio::test]
 async fn an_acknowledgement_whose_answer_was_lost_ends_no_other_task_that_looks_alike() {
-    let server = RedisServer::start(&[]);
-    bring_scripts(&server);
-    let wire = Wire::to(server.port).await;
-    ask::<()>(&server, &["LPUSH", LIST, "alike", "alike"]);
-    let queue = worker(&wire, &["q"]).await;
-    let first = fetched(&queue).await.unwrap();
+    let (server, wire, queue, first) = one_of_two_alike().await;
     wire.set_on("qscaler:{q}:counters", Fault::LoseAnswer);
     queue.ack(&first.lease).await.unwrap_err();
     wire.set(Fault::None);
