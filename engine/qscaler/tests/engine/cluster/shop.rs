@@ -1,6 +1,6 @@
 //! A namespace with a Redis server, QWorkers whose pods keep diaries, and engines that look after them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -192,14 +192,31 @@ impl Shop {
         tasks
     }
 
-    /// How many workers have begun, and how many of them have drained.
-    pub(super) fn begun_and_left(&self) -> (usize, usize) {
+    /// Workers whose diary has this line.
+    fn diaries_with(&self, what: &str) -> BTreeSet<String> {
         let diaries = fs::read_dir(self.diary()).unwrap().flatten();
-        let texts = diaries.map(|worker| fs::read_to_string(worker.path().join("1")).unwrap_or_default());
-        texts.fold((0, 0), |(begun, left), text| {
-            let says = |what: &str| usize::from(text.lines().any(|line| line == what));
-            (begun + says("boot"), left + says("hook"))
-        })
+        let says = |worker: &fs::DirEntry| {
+            let text = fs::read_to_string(worker.path().join("1")).unwrap_or_default();
+            text.lines().any(|line| line == what)
+        };
+        diaries.filter(says).map(|worker| worker.file_name().into_string().unwrap()).collect()
+    }
+
+    /// Workers that have begun.
+    pub(super) fn begun(&self) -> BTreeSet<String> {
+        self.diaries_with("boot")
+    }
+
+    /// Workers that have claimed an offer of this QWorker: by the path, which forgets them when they are
+    /// gone, and by their diaries, where the hook stands some time after the claim.
+    pub(super) async fn claimed(&self, qworker: &str) -> BTreeSet<String> {
+        let uid = self.qworker(qworker).await.metadata.uid.unwrap();
+        let mut connection = self.redis.connection().unwrap();
+        let offers: BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg(format!("qscaler:{{{uid}}}:offers")).query(&mut connection).unwrap();
+        let by_path = offers.values().filter_map(|state| state.strip_prefix("claimed:")).map(str::to_owned);
+        let by_path: BTreeSet<_> = by_path.collect();
+        by_path.union(&self.diaries_with("hook")).cloned().collect()
     }
 
     /// How many tasks are being worked on.
