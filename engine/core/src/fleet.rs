@@ -57,6 +57,12 @@ pub struct Seen {
     /// It was made of an older template than the present one, by what the platform says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
+    /// Its readiness probe fails: where something else deletes workers, it may be deleted before others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unready: bool,
+    /// It bears the mark by which whoever lowers the number of workers chooses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marked: bool,
 }
 
 /// A report older than this proves nothing: its worker may hang or be cut off and cannot be counted

@@ -13,6 +13,7 @@ use qscaler_protocol::name::{Epoch, OfferId, WorkerId};
 use qscaler_protocol::path::{Offer, Path};
 use qscaler_protocol::report::Received;
 
+use crate::plan::{OVERRIDDEN_FOR, OVERRIDES_MAX};
 use crate::time::Time;
 
 /// A place to leave that was granted.
@@ -39,6 +40,19 @@ pub struct Rolling {
     pub since: Time,
 }
 
+/// The number of replicas that the engine asked for last, where something else makes the workers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scaled {
+    /// So many.
+    pub to: u32,
+    /// It was read again as it was written.
+    pub confirmed: bool,
+    /// When others were found to have changed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<Time>,
+}
+
 /// The offers of one workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,6 +73,9 @@ pub struct Ledger {
     /// The rollout, until it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling: Option<Rolling>,
+    /// Where something else makes the workers: their number, as the engine wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
     /// Fields of a later version, kept as they were.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
@@ -73,6 +90,7 @@ impl Default for Ledger {
             offers: BTreeMap::new(),
             naming: false,
             rolling: None,
+            scaled: None,
             unknown: BTreeMap::new(),
         }
     }
@@ -82,6 +100,12 @@ impl Ledger {
     /// Whether a later version wrote it, so that it must be left alone.
     pub fn is_from_the_future(&self) -> bool {
         self.protocol > PROTOCOL
+    }
+
+    /// Whether others change the number of replicas again and again.
+    pub fn is_overridden(&self, now: Time) -> bool {
+        let lately = |at: &&Time| now.since(**at) < OVERRIDDEN_FOR;
+        self.scaled.as_ref().is_some_and(|it| it.overridden.iter().filter(lately).count() >= OVERRIDES_MAX)
     }
 
     /// Numbers of offers that nobody has claimed.

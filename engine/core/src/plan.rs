@@ -9,6 +9,7 @@
 mod draft;
 mod grow;
 mod rollout;
+mod scale;
 mod shrink;
 mod step;
 
@@ -28,6 +29,7 @@ use crate::time::Time;
 use draft::Draft;
 
 pub use rollout::{Rollout, RolloutState};
+pub use scale::{OVERRIDDEN_FOR, OVERRIDES_MAX, Scale, Victims};
 pub use step::Step;
 
 /// At most this many offers are open at once, so that a ledger stays small enough for an object's status.
@@ -68,6 +70,8 @@ pub struct Situation<'a> {
     pub reports: &'a BTreeMap<WorkerId, Received>,
     /// The fleet, read last.
     pub fleet: &'a [Seen],
+    /// The number of replicas, where something else makes the workers.
+    pub scale: Option<&'a Scale>,
     /// The prefix of worker names.
     pub workload: &'a str,
     /// Whether it is known that no task waits: then a worker that waits for one has shown all it can.
@@ -102,7 +106,7 @@ impl Plan {
 impl Situation<'_> {
     /// Everything known of each worker.
     pub fn members(&self) -> Vec<Member> {
-        muster(self.ledger, self.path, self.reports, self.fleet, self.now)
+        muster(self.ledger, self.path, self.reports, &self.fleet_with_unmade(), self.now)
     }
 
     /// How many workers there will be when all offers that are open now have been claimed: what a
@@ -114,7 +118,7 @@ impl Situation<'_> {
             return rolling.desired;
         }
         let staying = self.members().iter().filter(|member| !member.leaving).count();
-        staying.saturating_sub(self.open_offers()) as u32
+        self.asked_for(staying).saturating_sub(self.open_offers()) as u32
     }
 
     fn open_offers(&self) -> usize {
@@ -138,6 +142,7 @@ impl Situation<'_> {
             draft.grow();
         } else {
             draft.note();
+            draft.note_scale();
             draft.withdraw_void();
             draft.name_if_nobody_is_free();
             draft.clear_outdated();

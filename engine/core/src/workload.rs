@@ -60,15 +60,34 @@ pub enum Made {
     Process(Command),
     /// A pod of its own on Kubernetes.
     Pod(Box<PodTemplate>),
+    /// A replica of something that makes as many as it is asked for.
+    Replica(Scaled),
 }
 
 impl Made {
     /// How workers that were made of something else are replaced when so many are desired.
     pub fn rollout(&self, desired: u32) -> Rollout {
         match self {
-            Made::Process(_) => Rollout::default(),
+            Made::Process(_) | Made::Replica(_) => Rollout::default(),
             Made::Pod(template) => Rollout::resolve(template.surge, template.unavailable, desired),
         }
+    }
+}
+
+/// An object of the workload's own namespace that has a scale.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scaled {
+    /// Its API version, such as `apps/v1`.
+    pub api_version: String,
+    /// Its kind, such as `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Scaled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
     }
 }
 

@@ -3,6 +3,8 @@
 mod check;
 mod demo;
 mod explain;
+#[cfg(feature = "kubernetes")]
+mod handover;
 mod new;
 mod run;
 mod schema;
@@ -39,6 +41,12 @@ enum Command {
     DemoWorker,
     /// Say why there were so many workers at some moment of the last hour.
     Explain(explain::Explain),
+    /// Take over what a Workload of a cluster scales: from now on the engine acts.
+    #[cfg(feature = "kubernetes")]
+    Adopt(handover::Adopt),
+    /// Give it back: the engine only observes, and every replica takes tasks again.
+    #[cfg(feature = "kubernetes")]
+    Release(handover::Release),
     /// Write a rule, its tests and a workload to start from.
     New(new::New),
     /// Print the JSON Schemas of rules, tests and workloads.
@@ -55,6 +63,10 @@ impl Arguments {
             Command::Demo(command) => command.run(),
             Command::DemoWorker => crate::demo::worker::run(),
             Command::Explain(command) => command.run(),
+            #[cfg(feature = "kubernetes")]
+            Command::Adopt(command) => command.run(),
+            #[cfg(feature = "kubernetes")]
+            Command::Release(command) => command.run(),
             Command::New(command) => command.run(),
             Command::Schema(command) => command.run(),
         }

@@ -4,7 +4,9 @@
 //! polls, never locks: a source or workload that is slow delays nobody else.
 
 mod keeper;
+mod observe;
 mod polls;
+mod target;
 mod tick;
 
 use std::collections::BTreeMap;

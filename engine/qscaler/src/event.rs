@@ -71,6 +71,13 @@ pub enum Event {
         /// How far that is; none when all are new.
         rollout: Option<RolloutState>,
     },
+    /// Something has changed about what makes a workload's workers.
+    Target {
+        /// `namespace/name`.
+        workload: String,
+        /// How it is now.
+        target: Box<TargetState>,
+    },
     /// A source answers now, or does so no more.
     Source {
         /// Which.
@@ -103,6 +110,28 @@ pub enum Event {
         /// Nothing of it holds, because its parts contradict each other.
         refused: bool,
     },
+}
+
+/// How things are with what makes a workload's workers. Each but the first says what to type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetState {
+    /// Chooses its workers.
+    pub selector: String,
+    /// Who else scales it: it is not touched.
+    pub conflict: Option<String>,
+    /// Others change its number again and again: it is not lowered.
+    pub overridden: Option<String>,
+    /// What its workers lack.
+    pub lacks: Option<String>,
+    /// Its workers may take less time to end than their tasks take.
+    pub grace_too_short: Option<String>,
+}
+
+impl TargetState {
+    /// Everything that somebody should look at.
+    pub fn complaints(&self) -> impl Iterator<Item = &String> {
+        [&self.conflict, &self.overridden, &self.lacks, &self.grace_too_short].into_iter().flatten()
+    }
 }
 
 /// Tells several listeners.
@@ -141,6 +170,11 @@ impl Listen for Log {
                 Some(why) => tracing::warn!(workload, why, "the rollout is stopped"),
                 None => tracing::info!(workload, new = rollout.updated, old = rollout.outdated, "rollout"),
             },
+            Event::Target { workload, target } => {
+                for complaint in target.complaints() {
+                    tracing::warn!(workload, complaint, "the target");
+                }
+            }
             Event::Source { source, failure: None } => tracing::info!(url = source.url, "the source answers"),
             Event::Source { source, failure: Some(failure) } => {
                 tracing::warn!(url = source.url, failure, "the source does not answer");
@@ -177,6 +211,8 @@ fn log_step(workload: &str, step: &Step) {
         Step::Project { offers, .. } => tracing::info!(workload, offers = offers.len(), "offer"),
         Step::Withdraw { offers, .. } => tracing::info!(workload, offers = offers.len(), "withdraw"),
         Step::Release { worker, .. } => tracing::info!(workload, %worker, "drained"),
+        Step::Scale { from, to, .. } => tracing::info!(workload, from, to, "scale"),
+        Step::Mark { worker, marked } => tracing::debug!(workload, %worker, marked, "mark"),
         Step::Adopt { .. } => tracing::info!(workload, "begin an epoch on the control path"),
         Step::RaiseFloor { .. } | Step::Forget { .. } => tracing::debug!(workload, ?step, "tidy"),
     }

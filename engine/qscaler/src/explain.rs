@@ -155,7 +155,19 @@ fn done(line: &Line) -> Rows {
             Step::Release { worker, .. } => {
                 Some(("release".to_owned(), "1".to_owned(), format!("{worker}, which has drained")))
             }
-            Step::Start { .. } | Step::Adopt { .. } | Step::RaiseFloor { .. } | Step::Forget { .. } => None,
+            Step::Scale { from, to, released } => Some((
+                "scale".to_owned(),
+                format!("{from} -> {to}"),
+                match released.len() {
+                    0 => String::new(),
+                    count => format!("{count} have drained"),
+                },
+            )),
+            Step::Start { .. }
+            | Step::Mark { .. }
+            | Step::Adopt { .. }
+            | Step::RaiseFloor { .. }
+            | Step::Forget { .. } => None,
         });
     }
     rows

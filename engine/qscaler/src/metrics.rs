@@ -41,6 +41,7 @@ enum StepName {
     Release,
     Remove,
     Terminate,
+    Scale,
 }
 
 /// The metrics of one engine.
@@ -93,7 +94,7 @@ impl Metrics {
         r.register("decisions", "Decisions, by what settled them", self.ticks.clone());
         r.register(
             "steps",
-            "Steps carried out: workers for start, remove and terminate, offers for offer and withdraw",
+            "Steps carried out: workers for start, remove, terminate and scale (down), offers for offer and withdraw",
             self.steps.clone(),
         );
         r.register("failures", "Ticks that could not be finished", self.failures.clone());
@@ -132,7 +133,9 @@ impl Metrics {
             Step::Release { .. } => (StepName::Release, 1),
             Step::Remove { .. } => (StepName::Remove, 1),
             Step::Terminate { .. } => (StepName::Terminate, 1),
-            Step::Adopt { .. } | Step::RaiseFloor { .. } | Step::Forget { .. } => return,
+            Step::Scale { from, to, .. } if to > from => (StepName::Start, u64::from(to - from)),
+            Step::Scale { from, to, .. } => (StepName::Scale, u64::from(from - to)),
+            Step::Mark { .. } | Step::Adopt { .. } | Step::RaiseFloor { .. } | Step::Forget { .. } => return,
         };
         self.steps.get_or_create(&Change { workload: workload.to_owned(), step: name }).inc_by(count);
     }
@@ -180,6 +183,7 @@ impl Listen for Metrics {
             | Event::CommitLost { .. }
             | Event::Recovered { .. }
             | Event::Rollout { .. }
+            | Event::Target { .. }
             | Event::Source { .. }
             | Event::MemoryFailed { .. } => {}
         }

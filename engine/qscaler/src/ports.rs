@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use qscaler_core::document::rule::RuleDocument;
 use qscaler_core::fleet::Seen;
 use qscaler_core::ledger::Ledger;
+use qscaler_core::plan::Scale;
 use qscaler_core::record::Line;
 use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
@@ -171,6 +172,21 @@ pub trait Connect: Send + Sync {
     async fn connect(&self, source: &workload::Source) -> Asked<QueueSystem>;
 }
 
+/// What makes a workload's workers, where the engine only says how many, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its scale.
+    pub scale: Scale,
+    /// Chooses its workers.
+    pub selector: String,
+    /// Who else scales it, and what to type: then it is not touched.
+    pub conflict: Option<String>,
+    /// What its workers lack to be asked and to leave as they should, and what to type.
+    pub lacks: Option<String>,
+    /// How long its workers may take to end after SIGTERM, where they say so.
+    pub grace: Option<Duration>,
+}
+
 /// Where workers live.
 #[async_trait]
 pub trait Platform: Send + Sync {
@@ -184,6 +200,22 @@ pub trait Platform: Send + Sync {
     async fn delete(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
     /// Asks a worker to end, and kills it when its grace period is over.
     async fn terminate(&self, uid: &WorkloadUid, worker: &WorkerId, grace: Duration) -> Asked<()>;
+    /// What makes the workers; none where [`Platform::start`] does.
+    async fn found(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<Option<Found>> {
+        Ok(None)
+    }
+    /// Marks a worker as one to go when fewer are asked for, or takes the mark away.
+    async fn mark(&self, uid: &WorkloadUid, _worker: &WorkerId, _marked: bool) -> Asked<()> {
+        Err(makes_its_own(uid))
+    }
+    /// Asks for `to` workers if nothing has changed since `from` was read live. `false`: something has.
+    async fn ask_for(&self, uid: &WorkloadUid, _from: u32, _to: u32) -> Asked<bool> {
+        Err(makes_its_own(uid))
+    }
+}
+
+fn makes_its_own(uid: &WorkloadUid) -> PortError {
+    PortError::new(uid.as_str(), "nothing else makes its workers")
 }
 
 /// The world, whole.

@@ -33,7 +33,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(at: &'a Situation<'a>, desired: u32, drain: Drain) -> Self {
         let mut draft = Self {
             at,
-            desired: desired as usize,
+            desired: at.scale.filter(|it| it.frozen).map_or(desired, |it| it.replicas) as usize,
             drain,
             members: at.members(),
             moving: None,
@@ -50,6 +50,11 @@ impl<'a> Draft<'a> {
 
     pub(super) fn staying(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| !member.leaving && !self.removed.contains(&member.seen.id))
+    }
+
+    /// How many of them will be there.
+    pub(super) fn size(&self) -> usize {
+        self.at.asked_for(self.staying().count())
     }
 
     /// Removes a worker that has no process.
@@ -128,9 +133,13 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn finish(mut self) -> Plan {
+        let mut steps = [std::mem::take(&mut self.steps), std::mem::take(&mut self.then)].concat();
+        if let Some(scale) = self.at.scale {
+            steps = self.as_scale(scale, steps);
+        }
         self.ledger.rolling = self.rolling();
         let rollout = self.state();
         let ledger = (self.ledger != *self.at.ledger).then_some(self.ledger);
-        Plan { ledger, steps: [self.steps, self.then].concat(), rollout }
+        Plan { ledger, steps, rollout }
     }
 }

@@ -103,7 +103,10 @@ impl Draft<'_> {
     /// More offers than these may not stay open: as many as workers are too many, and in a rollout as many
     /// as can be spared for a while.
     pub(super) fn offers_max(&self) -> usize {
-        let too_many = self.staying().count().saturating_sub(self.most());
+        if !self.may_fall() {
+            return 0;
+        }
+        let too_many = self.size().saturating_sub(self.most());
         let registered = self.staying().filter(|member| member.registered).count();
         let spare = self.going_on().map_or(0, |moving| registered.saturating_sub(self.least(moving)));
         too_many.max(spare)
@@ -123,8 +126,9 @@ impl Draft<'_> {
     /// How many workers are to be started: never more new ones than desired.
     pub(super) fn missing(&self) -> usize {
         let surge = self.going_on().map_or(0, |moving| moving.surge);
-        let room = (self.desired + surge).saturating_sub(self.staying().count());
-        room.min(self.desired.saturating_sub(self.updated().count()))
+        let room = (self.desired + surge).saturating_sub(self.size());
+        let updated = self.at.asked_for(self.updated().count());
+        room.min(self.desired.saturating_sub(updated))
     }
 
     /// Whether a shrink takes this worker before others.

@@ -31,15 +31,21 @@ impl Draft<'_> {
 
     /// How long an offer to anybody is worth waiting for: one long task. None where each worker has one slot.
     fn patience(&self) -> Option<Duration> {
+        if self.first_ordinal().is_some() {
+            return None;
+        }
         let several = self.staying().any(|member| member.slots > 1);
         several.then(|| longest_usual_task(self.at.reports))
     }
 
     pub(super) fn shrink(&mut self) {
         let excess = self.excess();
-        if excess == 0 {
+        if excess == 0 || !self.may_fall() {
             self.ledger.naming &= self.open() > 0 || !self.withdraw.is_empty();
             return;
+        }
+        if let Some(first) = self.first_ordinal().filter(|_| self.drain.by == Leave::Offer) {
+            return self.shrink_from_the_end(first, excess.min(self.may_be_asked()));
         }
         let removed = self.remove_unborn(excess);
         let count = (excess - removed).min(self.may_be_asked());
@@ -51,7 +57,7 @@ impl Draft<'_> {
 
     /// How many workers are too many when all open offers have been claimed.
     pub(super) fn excess(&self) -> usize {
-        self.staying().count().saturating_sub(self.open() + self.most())
+        self.size().saturating_sub(self.open() + self.most())
     }
 
     /// How many more may be asked or be on their way out at once.
@@ -119,7 +125,7 @@ impl Draft<'_> {
     /// A deadline that the user set has passed: a worker is ended for each offer that is overdue, the one
     /// that it names or else the quietest. Each takes an open offer along.
     pub(super) fn end_overdue(&mut self) {
-        let Some(deadline) = self.drain.deadline else { return };
+        let Some(deadline) = self.drain.deadline.filter(|_| self.may_fall()) else { return };
         let overdue: Vec<_> = self
             .ledger
             .open()
@@ -139,6 +145,7 @@ impl Draft<'_> {
         quiet.sort_by(|a, b| {
             let order = self.goes_first(b).cmp(&self.goes_first(a));
             order
+                .then(b.seen.marked.cmp(&a.seen.marked))
                 .then(a.busy_slots.cmp(&b.busy_slots))
                 .then(cpu(a).total_cmp(&cpu(b)))
                 .then(b.seen.since.cmp(&a.seen.since))

@@ -65,6 +65,23 @@ pub enum Step {
         /// Which.
         worker: WorkerId,
     },
+    /// Mark a worker as one to go when the number of replicas falls, or take the mark away.
+    Mark {
+        /// Which.
+        worker: WorkerId,
+        /// Whether it is to bear the mark.
+        marked: bool,
+    },
+    /// Ask for another number of replicas.
+    Scale {
+        /// The number that was read: where it is another one by now, nothing is done.
+        from: u32,
+        /// The new one.
+        to: u32,
+        /// Those that have drained and may be deleted with it, each with the start of its process that said
+        /// so: where one takes tasks again, nothing is done.
+        released: Vec<(WorkerId, BootId)>,
+    },
     /// Delete what workers reported that are gone.
     Forget {
         /// These.

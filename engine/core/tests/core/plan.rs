@@ -1,13 +1,14 @@
 //! Who starts and who may leave.
 
 mod rollout;
+mod scale;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::ledger::Ledger;
-use qscaler_core::plan::{Drain, Leave, Plan, Rollout, Situation, Step};
+use qscaler_core::plan::{Drain, Leave, Plan, Rollout, Scale, Situation, Step};
 use qscaler_core::time::Time;
 use qscaler_protocol::PROTOCOL;
 use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId};
@@ -25,6 +26,7 @@ struct World {
     epochs: u64,
     /// Tasks wait.
     load: bool,
+    scale: Option<Scale>,
 }
 
 const FREELY: Drain = Drain {
@@ -54,6 +56,7 @@ impl World {
             path: &self.path,
             reports: &self.reports,
             fleet: &self.fleet,
+            scale: self.scale.as_ref(),
             workload: "mail",
             queue_is_empty: !self.load,
             now: Time(self.now),
@@ -115,11 +118,26 @@ impl World {
                         since,
                         usage: None,
                         outdated: false,
+                        unready: false,
+                        marked: false,
                     });
                 }
             }
             Step::Remove { worker } => self.fleet.retain(|seen| seen.id != worker),
             Step::Release { worker, .. } => self.reports.get_mut(&worker).unwrap().released = true,
+            Step::Mark { worker, marked } => {
+                self.fleet.iter_mut().find(|it| it.id == worker).unwrap().marked = marked;
+            }
+            Step::Scale { from, to, released } => {
+                let scale = self.scale.as_mut().unwrap();
+                if scale.replicas == from {
+                    for (worker, _) in released {
+                        self.reports.get_mut(&worker).unwrap().released = true;
+                    }
+                    scale.replicas = to;
+                    scale.written_by = None;
+                }
+            }
             Step::Terminate { worker } => self.seen(worker.as_str()).process = Process::Ending,
             Step::Forget { workers } => self.reports.retain(|worker, _| !workers.contains(worker)),
         }
@@ -130,7 +148,12 @@ impl World {
     }
 
     fn report(&mut self, name: &str, state: State, busy_slots: u32, slots: u32) {
-        let worker = id(name);
+        let worker = self.fleet.iter().find(|seen| seen.name == name).map(|seen| seen.id.clone());
+        self.report_as(&worker.unwrap_or_else(|| id(name)), state, busy_slots, slots);
+    }
+
+    fn report_as(&mut self, worker: &WorkerId, state: State, busy_slots: u32, slots: u32) {
+        let worker = worker.clone();
         let report = Report {
             protocol: PROTOCOL,
             worker: worker.clone(),
@@ -154,6 +177,15 @@ impl World {
 
     fn report_all(&mut self, state: State) {
         for name in self.fleet.iter().map(|seen| seen.name.clone()).collect::<Vec<_>>() {
+            self.report(&name, state, u32::from(state == State::Busy), 1);
+        }
+    }
+
+    /// The same of those that have not drained.
+    fn report_all_new(&mut self, state: State) {
+        let is_drained = |it: &Received| it.report.state == State::Drained;
+        let names = self.fleet.iter().filter(|seen| !self.reports.get(&seen.id).is_some_and(is_drained));
+        for name in names.map(|seen| seen.name.clone()).collect::<Vec<_>>() {
             self.report(&name, state, u32::from(state == State::Busy), 1);
         }
     }

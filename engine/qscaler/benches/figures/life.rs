@@ -52,6 +52,8 @@ impl Life {
             since: Time(0),
             usage: None,
             outdated: false,
+            unready: false,
+            marked: false,
         };
         let fleet: Vec<_> = (1..=WORKERS).map(worker).collect();
         let reports = fleet.iter().map(|seen| (seen.id.clone(), first_report(&seen.id, &epoch))).collect();

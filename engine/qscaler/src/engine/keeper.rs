@@ -13,10 +13,10 @@ use qscaler_core::time::Time;
 use qscaler_core::workload::Workload;
 use qscaler_protocol::name::WorkloadUid;
 
+use super::observe::Shown;
 use super::polls::{POLL_EVERY, Polls, Subscription};
-use super::tick::Shown;
 use super::{Mode, Order};
-use crate::event::Event;
+use crate::event::{Event, TargetState};
 use crate::ports::{Asked, Freshness, PortError, Ports};
 
 /// After a tick that could not be finished the next one waits this long.
@@ -44,6 +44,8 @@ pub(super) struct Hold {
     pub(super) shown: Shown,
     /// How far a rollout was, when that was told last.
     pub(super) rollout: Option<RolloutState>,
+    /// How things were with what makes the workers, when that was told last.
+    pub(super) target: Option<TargetState>,
     /// When everything was read as it is.
     pub(super) read_live: Option<Time>,
     stored_at: Time,
@@ -115,6 +117,7 @@ impl Keeper {
             decided: None,
             shown: Shown::default(),
             rollout: None,
+            target: None,
             read_live: None,
             stored_at,
         })

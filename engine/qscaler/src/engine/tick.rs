@@ -1,52 +1,22 @@
 //! One tick of one workload: observe (IO), decide, plan, apply (IO), remember.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use qscaler_core::decide::{Decision, Question, decide};
-use qscaler_core::document::workload::Mode as Consent;
-use qscaler_core::fleet::{Process, Seen};
-use qscaler_core::ledger::Ledger;
 use qscaler_core::memory::Done;
 use qscaler_core::observe::{Reading, signals};
 use qscaler_core::plan::{Drain, Plan, RolloutState, Situation, Step};
 use qscaler_core::record::{Line, used_signals};
 use qscaler_core::rule::Policy;
-use qscaler_core::signal::{Measure, Sample};
-use qscaler_core::time::Time;
-use qscaler_protocol::name::{Epoch, WorkerId};
-use qscaler_protocol::path::Path;
-use qscaler_protocol::report::Received;
+use qscaler_core::signal::Sample;
+use qscaler_core::workload::Made;
+use qscaler_protocol::name::Epoch;
 
 use super::Mode;
 use super::keeper::{Hold, Keeper};
-use super::polls::Poll;
+use super::observe::Observed;
 use crate::event::Event;
-use crate::ports::{Adopt, Asked, ControlPath, Freshness, PortError, Version};
-
-/// At least this often a tick reads everything as it is.
-const LIVE_EVERY: Duration = Duration::from_secs(30);
-
-/// Everything that one tick reads, in this order.
-struct Observed {
-    version: Version,
-    ledger: Ledger,
-    poll: Arc<Poll>,
-    /// Offers and reports; those of the last tick where they could not be read.
-    shown: Shown,
-    /// Why they could not be read: then nothing is done.
-    unread: Option<PortError>,
-    fleet: Vec<Seen>,
-    now: Time,
-}
-
-/// What the control path shows.
-#[derive(Clone, Default)]
-pub(super) struct Shown {
-    path: Path,
-    reports: BTreeMap<WorkerId, Received>,
-}
+use crate::ports::{Adopt, Asked, ControlPath, Freshness, Version};
 
 /// What was decided, or is to hold while there is no rule.
 struct Decided {
@@ -61,18 +31,24 @@ impl Keeper {
         let freshness = self.freshness(hold);
         let mut observed = self.observe(hold, freshness, None).await?;
         let workload = Arc::clone(&hold.order.workload);
-        let acts = workload.mode == Consent::Act || hold.order.mode >= Mode::Drain;
         let decided = self.decide(hold, &observed, &observed.situation(&workload.name));
         if let Some(decided) = &decided {
-            self.tell(hold, decided, &observed, acts);
+            self.tell(hold, decided, &observed);
         }
-        let mut plan = self.plan(hold, &observed, decided.as_ref(), acts);
+        let mut plan = self.plan(hold, &observed, decided.as_ref());
         if !plan.is_empty() && freshness == Freshness::Seen {
             observed = self.observe(hold, Freshness::Live, Some(observed.poll)).await?;
-            plan = self.plan(hold, &observed, decided.as_ref(), acts);
+            plan = self.plan(hold, &observed, decided.as_ref());
         }
+        let acts = observed.acts(&hold.order);
         self.tell_rollout(hold, plan.rollout.clone());
-        let left = if acts { observed.fleet.len() + plan.starts() } else { 0 };
+        self.tell_target(hold, &observed);
+        let left = match &observed.found {
+            _ if !acts && !observed.owes() => 0,
+            // What makes the workers keeps them; only what was taken from it is waited for.
+            Some(_) => observed.ledger.offers.len(),
+            None => observed.fleet.len() + plan.starts(),
+        };
         let outcome = self.apply(hold, &observed.version, plan).await;
         let rolls = outcome.rolling || observed.ledger.rolling.is_some();
         self.remember(hold, decided, acts, (&outcome.done, rolls)).await;
@@ -82,50 +58,6 @@ impl Keeper {
             return Ok(0);
         }
         observed.unread.map_or(outcome.result, Err).map(|()| left)
-    }
-
-    /// Whether a tick may begin with what a watch has told. Now and then none may: a watch can break
-    /// without a sign.
-    fn freshness(&self, hold: &mut Hold) -> Freshness {
-        let now = self.ports.clock.now();
-        let is_due = hold.read_live.is_none_or(|at| now.since(at) >= LIVE_EVERY);
-        if is_due || !self.ports.store.lags() {
-            hold.read_live = Some(now);
-            return Freshness::Live;
-        }
-        Freshness::Seen
-    }
-
-    /// Reads everything, the ledger first: whoever commits on the version read here has seen in the
-    /// queue and among the workers at least what the ledger knew. `poll` is given where the queues were
-    /// read a moment ago.
-    async fn observe(
-        &self,
-        hold: &mut Hold,
-        freshness: Freshness,
-        poll: Option<Arc<Poll>>,
-    ) -> Asked<Observed> {
-        let before = self.ports.clock.now();
-        let (version, ledger) = self.ports.store.ledger(&hold.uid, freshness).await?;
-        if ledger.is_from_the_future() {
-            let reason = format!("a later version wrote it (protocol {})", ledger.protocol);
-            return Err(PortError::new(format!("the ledger of {}", self.key), reason));
-        }
-        let poll = match poll {
-            Some(poll) => poll,
-            None => hold.subscription.after(before).await,
-        };
-        let read = match hold.subscription.system() {
-            Ok(system) => system.control.read(&hold.uid).await,
-            Err(error) => Err(error),
-        };
-        let (shown, unread) = match read {
-            Ok((path, reports)) => (Shown { path, reports }, None),
-            Err(error) => (hold.shown.clone(), Some(error)),
-        };
-        let fleet = self.ports.platform.fleet(&hold.uid, freshness).await?;
-        let now = self.ports.clock.now();
-        Ok(Observed { version, ledger, poll, shown, unread, fleet, now })
     }
 
     fn decide(&self, hold: &mut Hold, observed: &Observed, situation: &Situation<'_>) -> Option<Decided> {
@@ -151,13 +83,13 @@ impl Keeper {
             signals: used_signals(&policy.rule).filter_map(|name| samples.remove_entry(name)).collect(),
             history: memory.history.clone(),
             pause: hold.order.workload.pause,
-            stopping: hold.order.mode >= Mode::Drain,
+            stopping: hold.order.mode >= Mode::Drain && observed.found.is_none(),
         };
         let decision = decide(&policy, &question);
         Some(Decided { question, decision, policy })
     }
 
-    fn tell(&self, hold: &Hold, decided: &Decided, observed: &Observed, acts: bool) {
+    fn tell(&self, hold: &Hold, decided: &Decided, observed: &Observed) {
         let Decided { question, decision, .. } = decided;
         let changed = hold.decided.as_ref().is_none_or(|before| {
             (before.replicas, before.because, &before.problems)
@@ -171,7 +103,7 @@ impl Keeper {
             length: question.signals.get("queue.length").and_then(Sample::value),
             decision: Box::new(decision.clone()),
             changed,
-            acts,
+            acts: observed.acts(&hold.order),
         });
     }
 
@@ -184,8 +116,8 @@ impl Keeper {
     }
 
     /// What to do; nothing where that is only shown, or where the control path could not be read.
-    fn plan(&self, hold: &Hold, observed: &Observed, decided: Option<&Decided>, acts: bool) -> Plan {
-        if !acts || observed.unread.is_some() {
+    fn plan(&self, hold: &Hold, observed: &Observed, decided: Option<&Decided>) -> Plan {
+        if !(observed.acts(&hold.order) || observed.owes()) || observed.unread.is_some() {
             return Plan::default();
         }
         let situation = observed.situation(&hold.order.workload.name);
@@ -229,49 +161,62 @@ impl Keeper {
         for step in plan.steps {
             // A step that fails is planned again at the next tick; the others need not wait for it.
             match self.carry_out(hold, &*control, &step).await {
-                Ok(()) => {
+                Ok(true) => {
                     self.ports.listen.hear(&Event::Done { workload: self.key.clone(), step: step.clone() });
                     outcome.done.push(step);
                 }
+                Ok(false) => {}
                 Err(error) => outcome.result = outcome.result.and(Err(error)),
             }
         }
         outcome
     }
 
-    async fn carry_out(&self, hold: &Hold, control: &dyn ControlPath, step: &Step) -> Asked<()> {
+    /// Carries out a step. `false`: what it was planned for is no longer so; the next tick plans anew.
+    async fn carry_out(&self, hold: &Hold, control: &dyn ControlPath, step: &Step) -> Asked<bool> {
         let (uid, platform) = (&hold.uid, &self.ports.platform);
         match step {
             Step::Adopt { seen, epoch, floor, claims } => {
                 let adopt = Adopt { seen: seen.as_ref(), epoch, floor: *floor, claims };
-                control.adopt(uid, adopt).await.map(|_| ())
+                control.adopt(uid, adopt).await?;
             }
-            Step::Project { epoch, offers } => control.project(uid, epoch, offers).await.map(|_| ()),
+            Step::Project { epoch, offers } => {
+                control.project(uid, epoch, offers).await?;
+            }
             Step::Withdraw { epoch, offers } => {
                 for offer in offers {
                     control.withdraw(uid, epoch, *offer).await?;
                 }
-                Ok(())
             }
-            Step::RaiseFloor { epoch, floor } => control.raise_floor(uid, epoch, *floor).await.map(|_| ()),
-            Step::Start { name } => platform.start(uid, &hold.order.workload, name).await,
-            Step::Remove { worker } => platform.remove(uid, worker).await,
+            Step::RaiseFloor { epoch, floor } => {
+                control.raise_floor(uid, epoch, *floor).await?;
+            }
+            Step::Start { name } => platform.start(uid, &hold.order.workload, name).await?,
+            Step::Remove { worker } => platform.remove(uid, worker).await?,
+            Step::Mark { worker, marked } => platform.mark(uid, worker, *marked).await?,
+            Step::Scale { from, to, released } => {
+                for (worker, boot) in released {
+                    if !control.release(uid, worker, boot).await? {
+                        return Ok(false);
+                    }
+                }
+                return platform.ask_for(uid, *from, *to).await;
+            }
             Step::Release { worker, boot } => {
                 if control.release(uid, worker, boot).await? {
                     platform.delete(uid, worker).await?;
                 }
-                Ok(())
             }
             Step::Terminate { worker } => {
-                platform.terminate(uid, worker, hold.order.workload.target.grace).await
+                platform.terminate(uid, worker, hold.order.workload.target.grace).await?;
             }
             Step::Forget { workers } => {
                 for worker in workers {
                     control.forget(uid, worker).await?;
                 }
-                Ok(())
             }
         }
+        Ok(true)
     }
 
     async fn remember(
@@ -285,8 +230,10 @@ impl Keeper {
         // Of the memory that was decided with, and only where somebody will read it.
         let wanted = hold.recorder.wants(&policy, &question, &decision, done);
         let memory_hash = wanted.then(|| hold.memory.hash());
-        // While workers are replaced, what is started and asked says nothing of their number.
-        let changes = if rolls { change(question.current, decision.replicas) } else { changes(done) };
+        // While workers are replaced, or others make them, steps say nothing of their number.
+        let by_number = matches!(hold.order.workload.target.made, Made::Replica(_));
+        let changes =
+            if rolls || by_number { change(question.current, decision.replicas) } else { changes(done) };
         hold.memory.remember(&policy, &decision, changes, question.at);
         if let Some(memory_hash) = memory_hash {
             let line =
@@ -313,11 +260,6 @@ fn change(from: u32, to: u32) -> Done {
     Done { added: to.saturating_sub(from), removed: from.saturating_sub(to) }
 }
 
-/// Whether no task waits in any queue.
-fn is_empty(measures: &BTreeMap<String, Measure>) -> bool {
-    measures.values().all(|measure| measure.length == 0)
-}
-
 /// What steps have done to the number of workers.
 fn changes(done: &[Step]) -> Done {
     let mut changes = Done::default();
@@ -327,29 +269,14 @@ fn changes(done: &[Step]) -> Done {
             Step::Remove { .. } | Step::Terminate { .. } => changes.removed += 1,
             Step::Project { offers, .. } => changes.removed += offers.len() as u32,
             Step::Withdraw { offers, .. } => changes.added += offers.len() as u32,
-            Step::Adopt { .. } | Step::RaiseFloor { .. } | Step::Release { .. } | Step::Forget { .. } => {}
+            // Where something else makes the workers the number itself tells.
+            Step::Mark { .. }
+            | Step::Scale { .. }
+            | Step::Adopt { .. }
+            | Step::RaiseFloor { .. }
+            | Step::Release { .. }
+            | Step::Forget { .. } => {}
         }
     }
     changes
-}
-
-impl Observed {
-    /// How many workers run and have never reported.
-    fn silent(&self) -> u32 {
-        let reports = &self.shown.reports;
-        let is_silent = |seen: &&Seen| seen.process == Process::Running && !reports.contains_key(&seen.id);
-        self.fleet.iter().filter(is_silent).count() as u32
-    }
-
-    fn situation<'a>(&'a self, workload: &'a str) -> Situation<'a> {
-        Situation {
-            ledger: &self.ledger,
-            path: &self.shown.path,
-            reports: &self.shown.reports,
-            fleet: &self.fleet,
-            workload,
-            queue_is_empty: self.poll.answer.as_ref().is_ok_and(is_empty),
-            now: self.now,
-        }
-    }
 }

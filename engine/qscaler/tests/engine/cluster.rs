@@ -5,10 +5,12 @@ mod deploy;
 mod explain;
 mod failover;
 mod in_pod;
+mod owners;
 mod qworkers;
 mod rollouts;
 mod secrets;
 mod shop;
+mod workloads;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -458,6 +458,8 @@ impl Platform for World {
                 since: now,
                 usage: None,
                 outdated: false,
+                unready: false,
+                marked: false,
             };
             state.workers.entry(name.to_owned()).or_insert_with(|| Worker {
                 seen,

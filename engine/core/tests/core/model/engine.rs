@@ -276,6 +276,7 @@ impl World {
                 }
                 said
             }),
+            Step::Mark { .. } | Step::Scale { .. } => unreachable!("nothing else makes these workers"),
             Step::Terminate { worker } => {
                 if let Some(place) = self.place(worker) {
                     self.evict(place);
@@ -311,7 +312,7 @@ impl Read {
     fn situation<'a>(&'a self, fleet: &'a [Seen], now: Time) -> Option<Situation<'a>> {
         let ((path, reports), ledger) = (self.path.as_ref()?, self.ledger.as_ref()?);
         let queue_is_empty = self.queue_is_empty;
-        Some(Situation { ledger, path, reports, fleet, workload: "w", queue_is_empty, now })
+        Some(Situation { ledger, path, reports, fleet, scale: None, workload: "w", queue_is_empty, now })
     }
 }
 
@@ -352,6 +353,8 @@ impl Sight {
             since: Time(0),
             usage: None,
             outdated: self.outdated,
+            unready: false,
+            marked: false,
         }
     }
 }

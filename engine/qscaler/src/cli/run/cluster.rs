@@ -16,7 +16,9 @@ use crate::clock::{SystemClock, SystemRandomness, TokioTasks};
 use crate::engine::{Engine, Mode};
 use crate::event::{All, Event, Log};
 use crate::metrics::Metrics;
-use crate::platform::kubernetes::{Health, InCluster, KubernetesStore, Objects, Pods, Reporter, Watched};
+use crate::platform::kubernetes::{
+    Health, InCluster, KubernetesStore, Objects, Pods, Reporter, Watched, connect,
+};
 use crate::ports::{Listen, Ports};
 use crate::reload::Watcher;
 use crate::store::SqliteStore;
@@ -85,14 +87,14 @@ impl Run {
         let metrics = Metrics::new();
         let front = Front::new(metrics.clone());
         self.serve(&front).await?;
-        let client = Client::try_default()
-            .await
-            .map_err(|error| format!("no cluster: {error}; set KUBECONFIG, or run this in a pod"))?;
+        let client = connect().await.map_err(|error| error.to_string())?;
         let record = SqliteStore::open(&self.state)
             .await
             .map_err(|error| format!("{error}; name a folder that can be written with --state"))?;
         front.set_record(record.clone());
-        front.is_at(Stage::Lacks("QWorkers, ScalerConfigs and pods were not read yet; the log says why"));
+        front.is_at(Stage::Lacks(
+            "QWorkers, Workloads, ScalerConfigs and pods were not read yet; the log says why",
+        ));
         let objects = Objects::default();
         let watched = tokio::select! {
             watched = Watched::start(client.clone(), self.namespace.as_deref(), objects.clone()) => {
@@ -134,7 +136,7 @@ impl Leading {
         self.front.is_at(Stage::Leads);
         let (releases, mut released) = unbounded_channel();
         let reporter = Reporter::new(self.client.clone(), self.objects.clone());
-        let health = Health::new(self.client.clone(), self.watched.configs());
+        let health = Health::new(self.client.clone(), self.watched.stores().configs);
         let writers = [tokio::spawn(reporter.clone().run()), tokio::spawn(health.clone().run())];
         let listen: Arc<dyn Listen> = Arc::new(All(vec![
             Arc::new(Log),
@@ -189,11 +191,11 @@ impl Leading {
             store: Arc::new(KubernetesStore::new(
                 client.clone(),
                 objects.clone(),
-                self.watched.qworkers(),
+                self.watched.stores(),
                 self.record.clone(),
             )),
             connect: Arc::new(InCluster::new(client.clone())),
-            platform: Arc::new(Pods::new(client, objects, self.watched.pods())),
+            platform: Arc::new(Pods::new(client, objects, self.watched.stores())),
         }
     }
 }

@@ -1,4 +1,7 @@
-//! What the engine is to look after on a cluster: its QWorkers and ScalerConfigs, watched.
+//! What the engine is to look after on a cluster: its QWorkers with their ScalerConfigs, and its Workloads,
+//! watched.
+
+mod finalizer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -8,25 +11,23 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::serde::de::DeserializeOwned;
-use kube::api::{Api, Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
+use kube::api::Api;
+use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use qscaler_core::catalog::{Assignment, Catalog};
+use qscaler_core::document::workload::Mode as Consent;
 use qscaler_core::workload::{Made, Workload};
-use qscaler_protocol::name::WorkloadUid;
 
-use super::api::{QWorker, ScalerConfig};
-use super::failed;
-use super::objects::{Object, Objects};
+use super::api::{self, QWorker, ScalerConfig};
+use super::objects::{Kind, Object, Objects};
 use super::pods::OWNER_LABEL;
 use super::status::Reporter;
-use super::translate::{Unfit, workload};
+use super::translate::{Unfit, of_target, workload};
 use crate::engine::Mode;
 use crate::ports::{Asked, PortError};
 
@@ -34,43 +35,74 @@ use crate::ports::{Asked, PortError};
 const TOGETHER: Duration = Duration::from_millis(50);
 /// Everything is looked at this often without any change: what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// While a QWorker has it, deleting it lets its workers finish first.
-const FINALIZER: &str = "quickube.com/drain";
+
+/// What the watches tell.
+#[derive(Clone)]
+pub struct Stores {
+    /// QWorkers.
+    pub qworkers: Store<QWorker>,
+    /// Workloads.
+    pub workloads: Store<api::Workload>,
+    /// ScalerConfigs.
+    pub configs: Store<ScalerConfig>,
+    /// The pods that QWorkers own.
+    pub pods: Store<Pod>,
+}
 
 /// The objects of a cluster that say what to look after.
 pub struct Watched {
     client: Client,
     objects: Objects,
-    qworkers: Store<QWorker>,
-    configs: Store<ScalerConfig>,
-    pods: Store<Pod>,
+    stores: Stores,
     stir: Arc<Notify>,
-    /// What each QWorker said when it could be read last.
-    good: Mutex<BTreeMap<WorkloadUid, Arc<Workload>>>,
+    /// What each object said when it could be read last.
+    good: Mutex<BTreeMap<String, Arc<Workload>>>,
+}
+
+/// An object as it was read.
+struct Item {
+    metadata: ObjectMeta,
+    object: Object,
+    /// What it says, or what it said before something went wrong with it.
+    workload: Option<Arc<Workload>>,
+    unfit: Option<Unfit>,
+}
+
+impl Item {
+    fn hash(&self) -> Option<&str> {
+        match &self.object.kind {
+            Kind::QWorker { hash } => hash.as_deref(),
+            Kind::Workload { .. } => None,
+        }
+    }
+
+    /// Whether deleting the object must wait until what the engine has done is undone.
+    fn must_be_held(&self) -> bool {
+        self.workload.as_ref().is_some_and(|it| it.mode == Consent::Act)
+    }
 }
 
 impl Watched {
     /// Watches all namespaces, or one. Ready when everything was read once.
     pub async fn start(client: Client, namespace: Option<&str>, objects: Objects) -> Asked<Self> {
         let stir = Arc::new(Notify::new());
-        let qworkers = watch(api_in(&client, namespace), "", Some(&stir));
-        let configs = watch(api_in(&client, namespace), "", Some(&stir));
-        let pods = watch(api_in(&client, namespace), OWNER_LABEL, None);
+        let stores = Stores {
+            qworkers: watch(api_in(&client, namespace), "", Some(&stir)),
+            workloads: watch(api_in(&client, namespace), "", Some(&stir)),
+            configs: watch(api_in(&client, namespace), "", Some(&stir)),
+            pods: watch(api_in(&client, namespace), OWNER_LABEL, None),
+        };
         let gone = |error: reflector::store::WriterDropped| PortError::new("watch the cluster", error);
-        qworkers.wait_until_ready().await.map_err(gone)?;
-        configs.wait_until_ready().await.map_err(gone)?;
-        pods.wait_until_ready().await.map_err(gone)?;
-        Ok(Self { client, objects, qworkers, configs, pods, stir, good: Mutex::default() })
+        stores.qworkers.wait_until_ready().await.map_err(gone)?;
+        stores.workloads.wait_until_ready().await.map_err(gone)?;
+        stores.configs.wait_until_ready().await.map_err(gone)?;
+        stores.pods.wait_until_ready().await.map_err(gone)?;
+        Ok(Self { client, objects, stores, stir, good: Mutex::default() })
     }
 
-    /// The QWorkers as they are told.
-    pub fn qworkers(&self) -> Store<QWorker> {
-        self.qworkers.clone()
-    }
-
-    /// The pods that QWorkers own, as they are told.
-    pub fn pods(&self) -> Store<Pod> {
-        self.pods.clone()
+    /// What the watches tell.
+    pub fn stores(&self) -> Stores {
+        self.stores.clone()
     }
 
     /// Waits until something has changed, or it is time to look again.
@@ -81,54 +113,119 @@ impl Watched {
         }
     }
 
-    /// The ScalerConfigs as they are told.
-    pub fn configs(&self) -> Store<ScalerConfig> {
-        self.configs.clone()
-    }
-
     /// Everything that is to be looked after now, and how.
     pub async fn assignments(&self, catalog: &Catalog, reporter: &Reporter) -> Vec<(Assignment, Mode)> {
-        let qworkers = self.qworkers.state();
-        let with_object = |it: Arc<QWorker>| Object::of(&it.metadata).map(|object| (it, object));
-        let qworkers: Vec<_> = qworkers.into_iter().filter_map(with_object).collect();
-        let keys: BTreeSet<_> = qworkers.iter().map(|(_, object)| object.key()).collect();
-        let uids: BTreeSet<_> = qworkers.iter().map(|(_, object)| &object.uid).collect();
+        let items = self.items();
+        let keys: BTreeSet<_> = items.iter().map(|item| item.object.key()).collect();
+        let uids: BTreeSet<_> = items.iter().map(|item| &item.object.uid).collect();
         reporter.keep_only(|key| keys.contains(key));
         self.lock_good().retain(|uid, _| uids.contains(uid));
         let mut assignments = vec![];
-        for (qworker, object) in &qworkers {
-            let key = object.key();
-            let (read, mut unfit) = self.read(qworker, object);
-            let hash = read.as_ref().and_then(|workload| match &workload.target.made {
-                Made::Pod(template) => Some(template.hash.clone()),
-                Made::Process(_) => None,
-            });
-            self.objects.note(Object { hash: hash.clone(), ..object.clone() });
-            let mode = match self.mode(qworker, object).await {
+        for item in &items {
+            let key = item.object.key();
+            self.objects.note(item.object.clone());
+            let mut unfit = item.unfit.clone();
+            let mode = match self.mode(&item.metadata, &item.object, item.must_be_held()).await {
                 Ok(mode) => mode,
                 Err(error) => {
                     unfit = unfit.or_else(|| Some(Unfit::new("CannotAct", error.to_string())));
                     None
                 }
             };
-            if let (Some(workload), Some(mode)) = (read, mode) {
-                let assignment = catalog.assign_found(&format!("QWorker {key}"), &workload);
+            if mode == Some(Mode::Drain) && item.workload.is_none() && self.is_at_rest(&item.object) {
+                // It cannot be read, and nobody has to be waited for.
+                if let Err(error) = self.let_go(&key).await {
+                    unfit = unfit.or_else(|| Some(Unfit::new("CannotAct", error.to_string())));
+                }
+            }
+            if let (Some(workload), Some(mode)) = (&item.workload, mode) {
+                let kind = item.object.reference().kind.unwrap_or_default();
+                let assignment = catalog.assign_found(&format!("{kind} {key}"), workload);
                 unfit = unfit.or_else(|| no_policy(&assignment));
                 assignments.push((assignment, mode));
             }
-            reporter.judge(&key, hash.as_deref(), unfit.as_ref());
+            reporter.judge(&key, item.hash(), unfit.as_ref());
         }
         assignments
     }
 
-    /// What a QWorker says, or what it said before something went wrong with it, and what that is.
-    fn read(&self, qworker: &QWorker, object: &Object) -> (Option<Arc<Workload>>, Option<Unfit>) {
+    /// Whether an object has no workers of its own, and nobody who has left what it scales.
+    fn is_at_rest(&self, object: &Object) -> bool {
+        let is_it = |metadata: &ObjectMeta| metadata.uid.as_ref() == Some(&object.uid);
+        match object.kind {
+            Kind::QWorker { .. } => {
+                let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
+                self.stores.pods.find(is_of).is_none()
+            }
+            Kind::Workload { .. } => {
+                let workload = self.stores.workloads.find(|it| is_it(&it.metadata));
+                let ledger = workload.and_then(|it| it.status.as_ref()?.ledger.clone());
+                ledger.is_none_or(|it| it["offers"].as_object().is_none_or(serde_json::Map::is_empty))
+            }
+        }
+    }
+
+    fn items(&self) -> Vec<Item> {
+        let qworkers = self.stores.qworkers.state();
+        let mut items: Vec<_> = qworkers.iter().filter_map(|it| self.of_qworker(it)).collect();
+        let names: BTreeSet<_> = items.iter().map(|item| item.object.key()).collect();
+        let mut workloads = self.stores.workloads.state();
+        // The older of two has what both want.
+        workloads.sort_by_key(|it| (it.metadata.creation_timestamp.clone(), it.metadata.uid.clone()));
+        let mut targets = BTreeMap::new();
+        for it in workloads {
+            let Some(mut item) = self.of_workload(&it) else { continue };
+            if names.contains(&item.object.key()) {
+                // One key, one keeper: it cannot even be told of beside the other.
+                tracing::warn!(workload = item.object.key(), "a QWorker has this name: rename the Workload");
+                continue;
+            }
+            let target = item.workload.as_ref().map(|it| (it.namespace.clone(), it.target.made.clone()));
+            if let Some((namespace, Made::Replica(target))) = target {
+                let name = item.object.name.clone();
+                let owner = targets.entry((namespace, target)).or_insert_with(|| name.clone());
+                if *owner != name {
+                    let message =
+                        format!("the Workload `{owner}` scales the same target: delete one of the two");
+                    item.unfit = Some(Unfit::new("Conflict", message));
+                    item.workload = None;
+                }
+            }
+            items.push(item);
+        }
+        items
+    }
+
+    fn of_qworker(&self, qworker: &QWorker) -> Option<Item> {
+        let object = Object::of(Kind::QWorker { hash: None }, &qworker.metadata)?;
         let config = |name: &str| {
             let reference = reflector::ObjectRef::new(name).within(&object.namespace);
-            self.configs.get(&reference).map(|config| ScalerConfig::clone(&config))
+            self.stores.configs.get(&reference).map(|config| ScalerConfig::clone(&config))
         };
+        let (workload, unfit) = self.read(&object, workload(qworker, config));
+        let hash = workload.as_ref().and_then(|workload| match &workload.target.made {
+            Made::Pod(template) => Some(template.hash.clone()),
+            Made::Process(_) | Made::Replica(_) => None,
+        });
+        let object = Object { kind: Kind::QWorker { hash }, ..object };
+        Some(Item { metadata: qworker.metadata.clone(), object, workload, unfit })
+    }
+
+    fn of_workload(&self, it: &api::Workload) -> Option<Item> {
+        let object = Object::of(Kind::Workload { target: None }, &it.metadata)?;
+        let (workload, unfit) = self.read(&object, of_target(it));
+        let target = workload.as_ref().and_then(|workload| match &workload.target.made {
+            Made::Replica(target) => Some(target.clone()),
+            Made::Process(_) | Made::Pod(_) => None,
+        });
+        let object = Object { kind: Kind::Workload { target }, ..object };
+        Some(Item { metadata: it.metadata.clone(), object, workload, unfit })
+    }
+
+    /// What an object says, or what it said before something went wrong with it, and what that is.
+    fn read(&self, object: &Object, read: Result<Workload, Unfit>) -> (Option<Arc<Workload>>, Option<Unfit>) {
         let mut good = self.lock_good();
-        match workload(qworker, config) {
+        match read {
             Ok(workload) => {
                 let workload = Arc::new(workload);
                 good.insert(object.uid.clone(), Arc::clone(&workload));
@@ -138,55 +235,8 @@ impl Watched {
         }
     }
 
-    fn lock_good(&self) -> MutexGuard<'_, BTreeMap<WorkloadUid, Arc<Workload>>> {
+    fn lock_good(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Workload>>> {
         self.good.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How a QWorker is to be looked after; not at all while nothing makes its deletion wait for its tasks.
-    async fn mode(&self, qworker: &QWorker, object: &Object) -> Asked<Option<Mode>> {
-        let is_deleted = qworker.metadata.deletion_timestamp.is_some();
-        let is_held = qworker.finalizers().iter().any(|it| it == FINALIZER);
-        match (is_deleted, is_held) {
-            (true, true) => Ok(Some(Mode::Drain)),
-            (false, true) => Ok(Some(Mode::Keep)),
-            (true, false) => Ok(None),
-            // The watch tells when it is there.
-            (false, false) => self.hold(qworker, object).await.map(|()| None),
-        }
-    }
-
-    /// Sees to it that deleting a QWorker lets its workers finish.
-    async fn hold(&self, qworker: &QWorker, object: &Object) -> Asked<()> {
-        let finalizers = [qworker.finalizers(), &[FINALIZER.to_owned()]].concat();
-        self.set_finalizers(qworker, object, &finalizers).await
-    }
-
-    /// All workers of a workload are gone: if its QWorker is being deleted, it may go.
-    pub async fn let_go(&self, key: &str) -> Asked<()> {
-        let of_key =
-            |qworker: &&Arc<QWorker>| Object::of(&qworker.metadata).is_some_and(|it| it.key() == key);
-        let qworkers = self.qworkers.state();
-        let Some(qworker) = qworkers.iter().find(of_key) else { return Ok(()) };
-        let (Some(_), Some(object)) = (&qworker.metadata.deletion_timestamp, Object::of(&qworker.metadata))
-        else {
-            return Ok(());
-        };
-        let finalizers: Vec<_> = qworker.finalizers().iter().filter(|it| *it != FINALIZER).cloned().collect();
-        self.set_finalizers(qworker, &object, &finalizers).await
-    }
-
-    async fn set_finalizers(&self, qworker: &QWorker, object: &Object, finalizers: &[String]) -> Asked<()> {
-        let version = qworker.metadata.resource_version.as_deref();
-        let patch = json!({
-            "metadata": {"uid": object.uid.as_str(), "resourceVersion": version, "finalizers": finalizers},
-        });
-        let api = object.api(&self.client);
-        match api.patch(&object.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            // It has changed meanwhile, or is gone: the watch tells.
-            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),
-            Err(error) => Err(failed(&format!("write the finalizers of {}", object.key()), &error)),
-        }
     }
 }
 

@@ -4,43 +4,59 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ObjectMeta;
 use kube::discovery::ApiResource;
-use kube::{Client, Resource};
 
+use qscaler_core::workload::Scaled;
 use qscaler_protocol::name::WorkloadUid;
 
-use super::api::QWorker;
+use super::api::{QWorker, Workload};
 use crate::ports::{Asked, PortError};
 
 /// An object that a workload was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
+    /// What it is.
+    pub kind: Kind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// Its uid, which no later object of this name has.
-    pub uid: WorkloadUid,
-    /// What its pods are to be made of; nothing where that cannot be read.
-    pub hash: Option<String>,
+    pub uid: String,
+}
+
+/// What an object is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A QWorker.
+    QWorker {
+        /// What its pods are to be made of; nothing where that cannot be read.
+        hash: Option<String>,
+    },
+    /// A Workload.
+    Workload {
+        /// What it scales; nothing where that cannot be read.
+        target: Option<Scaled>,
+    },
 }
 
 /// All objects that the engine looks after.
 #[derive(Clone, Default)]
 pub struct Objects {
-    by_uid: Arc<Mutex<BTreeMap<WorkloadUid, Object>>>,
+    by_id: Arc<Mutex<BTreeMap<WorkloadUid, Object>>>,
 }
 
 impl Object {
     /// The object of this metadata; none before the API server has seen it.
-    pub fn of(metadata: &ObjectMeta) -> Option<Self> {
+    pub fn of(kind: Kind, metadata: &ObjectMeta) -> Option<Self> {
         Some(Self {
+            kind,
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
-            uid: WorkloadUid::new(metadata.uid.clone()?),
-            hash: None,
+            uid: metadata.uid.clone()?,
         })
     }
 
@@ -49,19 +65,36 @@ impl Object {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// What its workers know it by. Whoever writes a Deployment can know a name and no uid; a name that is
+    /// used again begins a new epoch on the control path.
+    pub fn id(&self) -> WorkloadUid {
+        WorkloadUid::new(match self.kind {
+            Kind::QWorker { .. } => self.uid.clone(),
+            Kind::Workload { .. } => self.key(),
+        })
+    }
+
+    fn resource(&self) -> ApiResource {
+        match self.kind {
+            Kind::QWorker { .. } => ApiResource::erase::<QWorker>(&()),
+            Kind::Workload { .. } => ApiResource::erase::<Workload>(&()),
+        }
+    }
+
     /// Its resource, without the types of its fields: what a later version has added survives.
     pub fn api(&self, client: &Client) -> Api<DynamicObject> {
-        Api::namespaced_with(client.clone(), &self.namespace, &ApiResource::erase::<QWorker>(&()))
+        Api::namespaced_with(client.clone(), &self.namespace, &self.resource())
     }
 
     /// What events name it by.
     pub fn reference(&self) -> ObjectReference {
+        let resource = self.resource();
         ObjectReference {
-            api_version: Some(QWorker::api_version(&()).into_owned()),
-            kind: Some(QWorker::kind(&()).into_owned()),
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
             namespace: Some(self.namespace.clone()),
             name: Some(self.name.clone()),
-            uid: Some(self.uid.to_string()),
+            uid: Some(self.uid.clone()),
             ..ObjectReference::default()
         }
     }
@@ -69,11 +102,12 @@ impl Object {
     /// What makes it the owner of another object. It does not block: deleting it in the foreground would
     /// else end its workers at once.
     pub fn owns(&self) -> serde_json::Value {
+        let resource = self.resource();
         serde_json::json!({
-            "apiVersion": QWorker::api_version(&()),
-            "kind": QWorker::kind(&()),
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
             "name": self.name,
-            "uid": self.uid.as_str(),
+            "uid": self.uid,
             "controller": true,
             "blockOwnerDeletion": false,
         })
@@ -84,8 +118,8 @@ impl Objects {
     /// Knows this object from now on, and no earlier one of its name.
     pub fn note(&self, object: Object) {
         let mut objects = self.lock();
-        objects.retain(|uid, known| *uid == object.uid || known.key() != object.key());
-        objects.insert(object.uid.clone(), object);
+        objects.retain(|id, known| *id == object.id() || known.key() != object.key());
+        objects.insert(object.id(), object);
     }
 
     /// The object of a workload.
@@ -93,13 +127,13 @@ impl Objects {
         self.lock().values().find(|object| object.key() == key).cloned().ok_or_else(|| unknown(key))
     }
 
-    /// The object with this uid.
-    pub fn of(&self, uid: &WorkloadUid) -> Asked<Object> {
-        self.lock().get(uid).cloned().ok_or_else(|| unknown(uid.as_str()))
+    /// The object whose workers know it by this.
+    pub fn of(&self, id: &WorkloadUid) -> Asked<Object> {
+        self.lock().get(id).cloned().ok_or_else(|| unknown(id.as_str()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkloadUid, Object>> {
-        self.by_uid.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Workers as pods of their own, which a QWorker owns.
+//! Workers as pods: those that a QWorker owns, and those of what a Workload scales.
 //!
 //! A worker's identity is its pod's uid. Every deletion names it, and where no process may run also the
 //! version that was looked at, so that what has changed meanwhile is left alone.
@@ -10,21 +10,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
+use serde_json::json;
 
 use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::time::Time;
 use qscaler_core::workload::{Made, Workload};
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
 
+use super::controller::Stores;
 use super::failed;
-use super::objects::{Object, Objects};
-use crate::ports::{Asked, Freshness, Platform, PortError};
+use super::objects::{Kind, Object, Objects};
+use super::targets::Targets;
+use crate::ports::{Asked, Found, Freshness, Platform, PortError};
 
 pub(super) use template::OWNER_LABEL;
 use template::{HASH_LABEL, label_of, pod};
+
+/// By this annotation a ReplicaSet chooses which of its pods to delete, the lowest cost first.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// The lowest that there is.
+const LOWEST_COST: &str = "-2147483648";
 
 /// The pods of a cluster.
 pub struct Pods {
@@ -32,12 +40,14 @@ pub struct Pods {
     objects: Objects,
     /// Those that a QWorker owns, as a watch tells.
     watched: Store<Pod>,
+    targets: Targets,
 }
 
 impl Pods {
-    /// The pods that these objects own.
-    pub fn new(client: Client, objects: Objects, watched: Store<Pod>) -> Self {
-        Self { client, objects, watched }
+    /// The pods of these objects.
+    pub fn new(client: Client, objects: Objects, stores: Stores) -> Self {
+        let watched = stores.pods.clone();
+        Self { targets: Targets::new(client.clone(), objects.clone(), stores), client, objects, watched }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -45,19 +55,33 @@ impl Pods {
     }
 
     /// A worker's pod as it is now, and where; none when it is gone.
-    async fn find(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<Option<(Api<Pod>, Pod)>> {
-        let api = self.api(&self.objects.of(uid)?);
+    async fn find(&self, id: &WorkloadUid, worker: &WorkerId) -> Asked<Option<(Api<Pod>, Pod)>> {
+        let object = self.objects.of(id)?;
+        let api = self.api(&object);
         let is_it = |pod: &Pod| pod.uid().as_deref() == Some(worker.as_str());
+        let known = match object.kind {
+            Kind::QWorker { .. } => self.watched.find(is_it),
+            Kind::Workload { .. } => {
+                self.targets.pods(id, Freshness::Seen).await?.into_iter().find(|pod| is_it(pod))
+            }
+        };
         // One that the watch has not told of yet is looked for at the next tick.
-        let Some(name) = self.watched.find(is_it).map(|pod| pod.name_any()) else { return Ok(None) };
+        let Some(name) = known.map(|pod| pod.name_any()) else { return Ok(None) };
         let pod =
             api.get_opt(&name).await.map_err(|error| failed(&format!("read the pod {name}"), &error))?;
         Ok(pod.filter(is_it).map(|pod| (api, pod)))
     }
 
-    fn watched_of(&self, uid: &WorkloadUid) -> Vec<Arc<Pod>> {
-        let is_of = |pod: &Arc<Pod>| pod.labels().get(OWNER_LABEL).is_some_and(|of| of == uid.as_str());
-        self.watched.state().into_iter().filter(is_of).collect()
+    /// The pods that a QWorker owns.
+    async fn owned(&self, object: &Object, freshness: Freshness) -> Asked<Vec<Arc<Pod>>> {
+        if freshness == Freshness::Seen {
+            let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
+            return Ok(self.watched.state_filter(is_of));
+        }
+        let of_owner = ListParams::default().labels(&format!("{OWNER_LABEL}={}", object.uid));
+        let list = self.api(object).list(&of_owner).await;
+        let list = list.map_err(|error| failed(&format!("list the pods of {}", object.key()), &error))?;
+        Ok(list.items.into_iter().map(Arc::new).collect())
     }
 }
 
@@ -65,24 +89,18 @@ impl Pods {
 impl Platform for Pods {
     async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>> {
         let object = self.objects.of(uid)?;
-        let api = self.api(&object);
-        let mut pods = match freshness {
-            Freshness::Seen => self.watched_of(uid),
-            Freshness::Live => {
-                let of_owner = ListParams::default().labels(&format!("{OWNER_LABEL}={uid}"));
-                let list = api.list(&of_owner).await;
-                let list =
-                    list.map_err(|error| failed(&format!("list the pods of {}", object.key()), &error));
-                list?.items.into_iter().map(Arc::new).collect()
-            }
+        let (mut pods, hash) = match &object.kind {
+            Kind::QWorker { hash } => (self.owned(&object, freshness).await?, hash.as_deref()),
+            Kind::Workload { .. } => (self.targets.pods(uid, freshness).await?, None),
         };
+        let is_own = matches!(object.kind, Kind::QWorker { .. });
         pods.sort_by_key(|pod| pod.metadata.name.clone());
         let mut fleet = vec![];
         for pod in pods {
-            let Some(seen) = seen(&pod, object.hash.as_deref()) else { continue };
-            if is_over(&pod) && pod.metadata.deletion_timestamp.is_none() {
+            let Some(seen) = seen(&pod, hash) else { continue };
+            if is_own && is_over(&pod) && pod.metadata.deletion_timestamp.is_none() {
                 // Nothing of it runs any more, and nothing will. It is replaced under another name.
-                delete(&api, &pod, Exactly::Uid).await?;
+                delete(&self.api(&object), &pod, Exactly::Uid).await?;
             }
             fleet.push(seen);
         }
@@ -101,7 +119,7 @@ impl Platform for Pods {
         match api.create(&PostParams::default(), &pod).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => match api.get_opt(name).await {
-                Ok(Some(there)) if owner(&there) != Some(uid.as_str()) => {
+                Ok(Some(there)) if owner(&there) != Some(object.uid.as_str()) => {
                     let reason = "somebody else has a pod of this name; rename it, or the QWorker";
                     Err(PortError::new(format!("create the pod {name}"), reason))
                 }
@@ -132,6 +150,27 @@ impl Platform for Pods {
     async fn terminate(&self, uid: &WorkloadUid, worker: &WorkerId, _grace: Duration) -> Asked<()> {
         // The pod says itself how long it may take.
         self.delete(uid, worker).await
+    }
+
+    async fn found(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Option<Found>> {
+        self.targets.found(uid, freshness).await
+    }
+
+    async fn mark(&self, uid: &WorkloadUid, worker: &WorkerId, marked: bool) -> Asked<()> {
+        let Some((api, pod)) = self.find(uid, worker).await? else { return Ok(()) };
+        let cost = marked.then_some(LOWEST_COST);
+        let patch = json!({"metadata": {"uid": pod.uid(), "annotations": {DELETION_COST: cost}}});
+        let name = pod.name_any();
+        match api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            // It is gone, or another one by now.
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+            Err(error) => Err(failed(&format!("mark the pod {name}"), &error)),
+        }
+    }
+
+    async fn ask_for(&self, uid: &WorkloadUid, from: u32, to: u32) -> Asked<bool> {
+        self.targets.ask_for(uid, from, to).await
     }
 }
 
@@ -176,7 +215,14 @@ fn seen(pod: &Pod, hash: Option<&str>) -> Option<Seen> {
         since: Time(metadata.creation_timestamp.as_ref()?.0.as_millisecond()),
         usage: None,
         outdated: made_of.zip(hash).is_some_and(|(of, now)| of != label_of(now)),
+        unready: !is_ready(pod),
+        marked: pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == LOWEST_COST),
     })
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 /// Whether all its containers have ended for good.

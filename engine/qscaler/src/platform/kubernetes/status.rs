@@ -1,4 +1,4 @@
-//! What a QWorker's status tells: how many workers there are and why.
+//! What the status of a QWorker or a Workload tells: how many workers there are and why.
 //!
 //! A change of the numbers or of a condition is written at once, at most once a second for each object;
 //! what changes all the time, the length of the queue and the sentence about it, every ten seconds at
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::objects::{Object, Objects};
+use super::objects::{Kind, Object, Objects};
 use super::pods::OWNER_LABEL;
 use super::{MANAGER, Unfit};
 use crate::event::Event;
@@ -158,10 +158,11 @@ impl Reporter {
         let before = before.map(|(report, _)| report.news).unwrap_or_default();
         let api = object.api(&self.client);
         let parameters = PatchParams::default();
-        let status =
-            json!({"metadata": {"uid": object.uid.as_str()}, "status": status(object, report, &since)});
+        let status = json!({"metadata": {"uid": object.uid}, "status": status(object, report, &since)});
         api.patch_status(&object.name, &parameters, &Patch::Merge(status)).await?;
-        if let Some(desired) = report.news.desired.filter(|desired| before.desired != Some(*desired)) {
+        let is_scalable = matches!(object.kind, Kind::QWorker { .. });
+        let desired = report.news.desired.filter(|desired| is_scalable && before.desired != Some(*desired));
+        if let Some(desired) = desired {
             let scale = json!({"spec": {"replicas": desired}});
             api.patch_scale(&object.name, &parameters, &Patch::Merge(scale)).await?;
         }
@@ -181,23 +182,34 @@ impl Reporter {
 
 /// The fields of a status; those that it does not name stay as they are.
 fn status(object: &Object, report: &Report, since: &Since) -> Value {
-    let mut status = json!({
-        "currentReplicas": report.news.workers,
-        "drainingReplicas": report.news.draining,
-        "selector": format!("{OWNER_LABEL}={}", object.uid),
-        "reason": report.sentence,
-    });
-    if let Some(desired) = report.news.desired {
-        status["desiredReplicas"] = json!(announced(desired, &report.news));
+    let news = &report.news;
+    let mut status = match &object.kind {
+        Kind::QWorker { .. } => json!({
+            "currentReplicas": news.workers,
+            "drainingReplicas": news.draining,
+            "selector": format!("{OWNER_LABEL}={}", object.uid),
+        }),
+        Kind::Workload { .. } => json!({"current": news.workers, "draining": news.draining}),
+    };
+    status["reason"] = json!(report.sentence);
+    match (&object.kind, news.desired) {
+        (Kind::QWorker { .. }, Some(desired)) => {
+            status["desiredReplicas"] = json!(announced(desired, news));
+        }
+        (Kind::Workload { .. }, Some(desired)) => status["desired"] = json!(desired),
+        (_, None) => {}
     }
-    if let Some(hash) = &report.news.hash {
+    if let Some(target) = &news.target {
+        status["selector"] = json!(target.selector);
+    }
+    if let Some(hash) = &news.hash {
         status["currentPodSpecHash"] = json!(hash);
     }
     if let Some(length) = report.length {
         status["queueLength"] = json!(length);
     }
     let condition = |it: Condition| it.written(since.get(it.of).copied().unwrap_or_else(Timestamp::now));
-    status["conditions"] = report.news.conditions().into_iter().map(condition).collect();
+    status["conditions"] = news.conditions().into_iter().map(condition).collect();
     status
 }
 
@@ -236,11 +248,12 @@ fn notices(before: &News, report: &Report) -> Vec<Notice> {
 impl Listen for Reporter {
     fn hear(&self, event: &Event) {
         match event {
-            Event::Decided { workload, current, workers, silent, length, decision, .. } => {
+            Event::Decided { workload, current, workers, silent, length, decision, acts, .. } => {
                 self.change(workload, |report| {
                     report.news.desired = Some(decision.replicas);
                     report.news.workers = *workers;
                     report.news.silent = *silent;
+                    report.news.acts = *acts;
                     report.news.draining = workers.saturating_sub(*current);
                     report.news.ready = Some(match decision.problems.first() {
                         None => Condition::ready("Deciding", "the rule decides on fresh signals"),
@@ -258,6 +271,9 @@ impl Listen for Reporter {
             Event::Recovered { workload } => self.change(workload, |report| report.news.failure = None),
             Event::Rollout { workload, rollout } => {
                 self.change(workload, |report| report.news.rollout.clone_from(rollout));
+            }
+            Event::Target { workload, target } => {
+                self.change(workload, |report| report.news.target = Some((**target).clone()));
             }
             Event::NoRule { workload } => self.change(workload, |report| {
                 report.news.ready.get_or_insert_with(|| Condition::not_ready("NoRule", "it has no rule"));

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use kube::runtime::reflector::{ObjectRef, Store as Watch};
+use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use qscaler_core::document::rule::RuleDocument;
@@ -15,9 +15,9 @@ use qscaler_core::ledger::Ledger;
 use qscaler_core::record::Line;
 use qscaler_protocol::name::WorkloadUid;
 
-use super::api::QWorker;
+use super::controller::Stores;
 use super::failed;
-use super::objects::{Object, Objects};
+use super::objects::{Kind, Object, Objects};
 use crate::ports::{Asked, Freshness, PortError, Store, Version};
 use crate::store::SqliteStore;
 
@@ -34,32 +34,37 @@ const OF_LEDGER: &str = "revision ";
 pub struct KubernetesStore {
     client: Client,
     objects: Objects,
-    qworkers: Watch<QWorker>,
+    stores: Stores,
     record: SqliteStore,
 }
 
 impl KubernetesStore {
     /// The memory of these objects.
-    pub fn new(client: Client, objects: Objects, qworkers: Watch<QWorker>, record: SqliteStore) -> Self {
-        Self { client, objects, qworkers, record }
+    pub fn new(client: Client, objects: Objects, stores: Stores, record: SqliteStore) -> Self {
+        Self { client, objects, stores, record }
     }
 
     /// The ledger that the watch has told of; none where it has told of none.
     fn seen(&self, object: &Object) -> Asked<Option<(Version, Ledger)>> {
-        let reference = ObjectRef::new(&object.name).within(&object.namespace);
-        let Some(qworker) = self.qworkers.get(&reference) else { return Ok(None) };
-        let is_it = qworker.metadata.uid.as_deref() == Some(object.uid.as_str());
-        match qworker.status.as_ref().and_then(|status| status.ledger.as_ref()).filter(|_| is_it) {
-            Some(ledger) => parse(&object.key(), ledger).map(Some),
-            None => Ok(None),
-        }
+        let is_it = |metadata: &ObjectMeta| metadata.uid.as_ref() == Some(&object.uid);
+        let ledger = match object.kind {
+            Kind::QWorker { .. } => {
+                let qworker = self.stores.qworkers.find(|it| is_it(&it.metadata));
+                qworker.and_then(|it| it.status.as_ref()?.ledger.clone())
+            }
+            Kind::Workload { .. } => {
+                let workload = self.stores.workloads.find(|it| is_it(&it.metadata));
+                workload.and_then(|it| it.status.as_ref()?.ledger.clone())
+            }
+        };
+        ledger.map(|ledger| parse(&object.key(), &ledger)).transpose()
     }
 
     async fn read(&self, object: &Object) -> Asked<DynamicObject> {
         let what = || format!("read {}", object.key());
         let read =
             object.api(&self.client).get(&object.name).await.map_err(|error| failed(&what(), &error))?;
-        if read.metadata.uid.as_deref() == Some(object.uid.as_str()) {
+        if read.metadata.uid.as_ref() == Some(&object.uid) {
             Ok(read)
         } else {
             Err(PortError::new(what(), "it was deleted, and there is another one of its name"))
@@ -108,7 +113,7 @@ fn written(ledger: &Ledger, revision: u64) -> Value {
 #[async_trait]
 impl Store for KubernetesStore {
     async fn uid(&self, workload: &str, _fresh: WorkloadUid) -> Asked<WorkloadUid> {
-        let uid = self.objects.of_key(workload)?.uid;
+        let uid = self.objects.of_key(workload)?.id();
         self.record.set_uid(workload, &uid).await?;
         Ok(uid)
     }
@@ -142,14 +147,14 @@ impl Store for KubernetesStore {
         let answer = match read.0.strip_prefix(OF_LEDGER).and_then(|it| it.parse::<u64>().ok()) {
             None => {
                 let first = json!({
-                    "metadata": {"uid": uid.as_str(), "resourceVersion": read.0},
+                    "metadata": {"uid": object.uid, "resourceVersion": read.0},
                     "status": {"ledger": written(ledger, 1)},
                 });
                 api.patch_status(&object.name, &parameters, &Patch::Merge(first)).await
             }
             Some(revision) => {
                 let change = json!([
-                    {"op": "test", "path": "/metadata/uid", "value": uid.as_str()},
+                    {"op": "test", "path": "/metadata/uid", "value": object.uid},
                     {"op": "test", "path": "/status/ledger/revision", "value": revision},
                     {"op": "replace", "path": "/status/ledger", "value": written(ledger, revision + 1)},
                 ]);
@@ -178,7 +183,7 @@ impl Store for KubernetesStore {
         let name = map_of(&object);
         let map = self.maps(&object).get_opt(&name).await;
         let map = map.map_err(|error| failed(&format!("read the ConfigMap {name}"), &error))?;
-        Ok(map.filter(|map| is_owned(map, uid)).and_then(|map| map.data?.remove(CHECKPOINT)))
+        Ok(map.filter(|map| is_owned(map, &object.uid)).and_then(|map| map.data?.remove(CHECKPOINT)))
     }
 
     async fn keep_checkpoint(&self, uid: &WorkloadUid, text: &str) -> Asked<()> {
@@ -198,11 +203,14 @@ impl Store for KubernetesStore {
 
 /// The ConfigMap with an object's checkpoint.
 fn map_of(object: &Object) -> String {
-    format!("qscaler-{}", object.name)
+    match object.kind {
+        Kind::QWorker { .. } => format!("qscaler-{}", object.name),
+        Kind::Workload { .. } => format!("qscaler-workload-{}", object.name),
+    }
 }
 
 /// Of an object that had this name before, nothing is taken over.
-fn is_owned(map: &ConfigMap, uid: &WorkloadUid) -> bool {
+fn is_owned(map: &ConfigMap, uid: &str) -> bool {
     let owners = map.metadata.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|owner| owner.uid == uid.as_str())
+    owners.iter().any(|owner| owner.uid == uid)
 }

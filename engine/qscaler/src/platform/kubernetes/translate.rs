@@ -1,4 +1,6 @@
-//! A QWorker and its ScalerConfig, read as one workload.
+//! A QWorker and its ScalerConfig, read as one workload; and a Workload.
+
+mod target;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +21,9 @@ use qscaler_protocol::name::WorkloadUid;
 
 use super::api::{QWorker, ScalerConfig};
 
-/// Why a QWorker cannot be looked after.
+pub use target::of_target;
+
+/// Why an object cannot be looked after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfit {
     /// In one word, for the condition.

@@ -121,6 +121,8 @@ impl Row {
             since: self.created,
             usage,
             outdated: false,
+            unready: false,
+            marked: false,
         }
     }
 }

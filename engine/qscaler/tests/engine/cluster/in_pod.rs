@@ -91,6 +91,28 @@ fn used(audit: &str, account: &str) -> BTreeSet<Right> {
     rights
 }
 
+/// Of both, a worker is made, and goes again.
+async fn scale_a_deployment_and_a_stateful_set(shop: &Shop) {
+    shop.deploy("letters", 0, |_| ()).await;
+    shop.set("parcels", 0).await;
+    for name in ["letters", "parcels"] {
+        shop.push(name, 1, 500..1_000);
+    }
+    shop.look_after("letters", 1, |_| ()).await;
+    shop.look_after("parcels", 1, |it| it["spec"]["target"]["kind"] = json!("StatefulSet")).await;
+    for name in ["letters", "parcels"] {
+        let what = format!("{name} has worked and shrunk");
+        shop.until(&what, async |shop| {
+            let status = shop.workload(name).await.status.unwrap_or_default();
+            let ledger = status.ledger.unwrap_or_default();
+            ledger["scaled"]["to"] == json!(0) && ledger["offers"] == json!({})
+        })
+        .await;
+        shop.let_go(name).await;
+    }
+    shop.every_task_was_done_once(8);
+}
+
 #[tokio::test]
 async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() {
     let shop = Shop::open().await;
@@ -109,6 +131,7 @@ async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() 
         pods.iter().filter(|pod| pod.metadata.name.as_ref().unwrap().starts_with("mail-")).count()
     };
     shop.until("its workers are gone", async |shop| workers(shop).await == 0).await;
+    scale_a_deployment_and_a_stateful_set(&shop).await;
     // Another engine takes over in an orderly way, and what was measured with it.
     let engines: Api<Pod> = shop.cluster.api();
     for pod in shop.pods().await.iter().filter(|pod| pod.name_any().starts_with("qscaler-")) {
@@ -120,7 +143,7 @@ async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() 
     shop.qworkers().delete("mail", &DeleteParams::default()).await.unwrap();
     shop.until("the QWorker is gone", async |shop| shop.qworkers().get_opt("mail").await.unwrap().is_none())
         .await;
-    shop.every_task_was_done_once(7);
+    shop.every_task_was_done_once(9);
     let audit = shop.cluster.folder.join("audit.log");
     let account = account(&shop.cluster, "qscaler");
     let granted = granted(&documents);

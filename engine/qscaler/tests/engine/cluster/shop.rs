@@ -1,5 +1,7 @@
 //! A namespace with a Redis server, QWorkers whose pods keep diaries, and engines that look after them.
 
+mod targets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use tempfile::TempDir;
 use super::Cluster;
 use super::crds::install;
 use crate::fixture::{Engine, PROGRAM, RedisServer, seed};
+
+pub(super) use targets::{condition, holds};
 
 /// How long the engine and the cluster may take together for what the test waits for, beside the tasks.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -115,7 +119,7 @@ impl Shop {
         self.qworkers().create(&PostParams::default(), &qworker).await.unwrap();
     }
 
-    fn pod_spec(&self) -> Value {
+    pub(super) fn pod_spec(&self) -> Value {
         json!({
             "hostNetwork": true,
             "volumes": [{"name": "diary", "hostPath": {"path": self.diary(), "type": "Directory"}}],
@@ -132,6 +136,10 @@ impl Shop {
                 "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
             }],
         })
+    }
+
+    pub(super) fn rules(&self) -> PathBuf {
+        self.folder.path().join("rules")
     }
 
     fn diary(&self) -> PathBuf {

@@ -33,7 +33,7 @@ pub(super) fn pod(workload: &Workload, template: &PodTemplate, object: &Object, 
     }
     let mut labels: Map<String, Value> = texts(&template.labels);
     labels.insert("app.kubernetes.io/managed-by".into(), "qscaler".into());
-    labels.insert(OWNER_LABEL.into(), object.uid.as_str().into());
+    labels.insert(OWNER_LABEL.into(), object.uid.clone().into());
     labels.insert(HASH_LABEL.into(), label_of(&template.hash).into());
     if object.name.len() <= LABEL_MAX {
         labels.insert(NAME_LABEL.into(), object.name.clone().into());

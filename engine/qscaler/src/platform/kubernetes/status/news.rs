@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use qscaler_core::plan::RolloutState;
 
+use crate::event::TargetState;
+
 /// What is told at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct News {
@@ -17,6 +19,10 @@ pub(super) struct News {
     pub(super) hash: Option<String>,
     /// While older ones are there.
     pub(super) rollout: Option<RolloutState>,
+    /// How things are with what makes the workers, where that is not the engine.
+    pub(super) target: Option<TargetState>,
+    /// What is decided is done.
+    pub(super) acts: bool,
     /// What is wrong with the object as it is written.
     pub(super) unfit: Option<Condition>,
     /// How deciding goes.
@@ -41,6 +47,14 @@ pub(in super::super) struct Condition {
 const READY: &str = "Ready";
 /// Whether all workers are made of the present template.
 const UPDATED: &str = "Updated";
+/// Whether somebody else scales the target.
+const CONFLICT: &str = "Conflict";
+/// Whether others change the target's number again and again.
+const OVERRIDDEN: &str = "Overridden";
+/// Whether the target's workers are made such that they can be asked and can leave.
+const WIRED: &str = "Wired";
+/// Whether tasks take longer than a rollout of the target lets them.
+const GRACE_TOO_SHORT: &str = "GraceTooShort";
 
 impl Condition {
     pub(in super::super) fn ready(reason: &'static str, message: &str) -> Self {
@@ -64,24 +78,38 @@ impl Condition {
 
     /// Whether somebody should look.
     pub(super) fn is_bad(&self) -> bool {
-        !self.holds && self.reason != ROLLING
+        let is_good_to_hold = ![CONFLICT, OVERRIDDEN, GRACE_TOO_SHORT].contains(&self.of);
+        self.holds != is_good_to_hold && self.reason != ROLLING
+    }
+
+    /// That something is wrong, or that it is not.
+    fn wrong(of: &'static str, wrong: Option<&String>, not: (&'static str, &str)) -> Self {
+        let (reason, message) = wrong.map_or(not, |wrong| (of, wrong));
+        Self { of, holds: wrong.is_some(), reason, message: message.to_owned() }
     }
 }
 
+const ONLY_SHOWS: &str = "it is decided and shown, and nothing is touched; write `mode: act` to have it done";
 /// The reason while a rollout goes on as it should.
 const ROLLING: &str = "RollingOut";
 
 impl News {
     /// Those that can be told, one of each type.
     pub(super) fn conditions(&self) -> Vec<Condition> {
-        let updated = self.desired.map(|_| self.updated());
-        self.readiness().into_iter().chain(updated).collect()
+        let of_target = self.target.as_ref().map(of_target);
+        let updated = self.desired.filter(|_| of_target.is_none()).map(|_| self.updated());
+        self.readiness().into_iter().chain(updated).chain(of_target.into_iter().flatten()).collect()
     }
 
     fn readiness(&self) -> Option<Condition> {
         let cannot_decide = self.ready.clone().filter(|ready| !ready.holds);
         let cannot_act = || self.failure.as_ref().map(|failure| Condition::not_ready("CannotAct", failure));
-        self.unfit.clone().or(cannot_decide).or_else(cannot_act).or_else(|| self.ready.clone())
+        let only_shows = || {
+            let ready = self.ready.as_ref().filter(|_| self.target.is_some() && !self.acts);
+            ready.map(|_| Condition::ready("Observing", ONLY_SHOWS))
+        };
+        let problem = self.unfit.clone().or(cannot_decide).or_else(cannot_act);
+        problem.or_else(only_shows).or_else(|| self.ready.clone())
     }
 
     fn updated(&self) -> Condition {
@@ -94,4 +122,28 @@ impl News {
         };
         Condition { of: UPDATED, holds, reason, message }
     }
+}
+
+fn of_target(target: &TargetState) -> [Condition; 4] {
+    let lacks = target.lacks.as_ref();
+    let wired = Condition {
+        of: WIRED,
+        holds: lacks.is_none(),
+        reason: if lacks.is_none() { "Complete" } else { "Incomplete" },
+        message: lacks.map_or("its workers can be asked, and can leave", String::as_str).to_owned(),
+    };
+    [
+        Condition::wrong(CONFLICT, target.conflict.as_ref(), ("OneOwner", "nobody else scales the target")),
+        Condition::wrong(
+            OVERRIDDEN,
+            target.overridden.as_ref(),
+            ("NotOverridden", "the number stays as it is written"),
+        ),
+        wired,
+        Condition::wrong(
+            GRACE_TOO_SHORT,
+            target.grace_too_short.as_ref(),
+            ("LongEnough", "99 of 100 tasks end within the grace period"),
+        ),
+    ]
 }
