@@ -51,6 +51,31 @@ pub struct Target {
     pub leave: Leave,
     /// How long a worker may take to end after SIGTERM before it is killed.
     pub grace: Duration,
+    /// How long workers may take to become idle before one is ended although it works.
+    pub deadline: Deadline,
+}
+
+/// A workload's word on how long its workers may take to become idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deadline {
+    /// As its rule says.
+    #[default]
+    OfRule,
+    /// For ever.
+    Never,
+    /// So long.
+    After(Duration),
+}
+
+impl Deadline {
+    /// What holds where the rule says this.
+    pub fn or(self, of_rule: Option<Duration>) -> Option<Duration> {
+        match self {
+            Deadline::OfRule => of_rule,
+            Deadline::Never => None,
+            Deadline::After(time) => Some(time),
+        }
+    }
 }
 
 /// What a worker is made of.
@@ -221,6 +246,7 @@ impl Workload {
                     LeaveDocument::Signal => Leave::Signal,
                 },
                 grace: target.grace_period.as_ref().map_or(GRACE, crate::document::scalar::Duration::std),
+                deadline: Deadline::OfRule,
             },
             source: Source {
                 of: system(spec.source.of),

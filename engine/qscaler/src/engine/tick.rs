@@ -132,7 +132,7 @@ impl Keeper {
         let drain = Drain {
             by: hold.order.workload.target.leave,
             at_once_max: of_rule.filter(|_| !stopping).map_or(u32::MAX, |drain| drain.at_once_max(current)),
-            deadline: of_rule.and_then(|drain| drain.deadline),
+            deadline: hold.order.workload.target.deadline.or(of_rule.and_then(|drain| drain.deadline)),
             rollout: hold.order.workload.target.made.rollout(desired),
         };
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))

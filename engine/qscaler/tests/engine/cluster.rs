@@ -1,5 +1,6 @@
 //! Tests on a real Kubernetes cluster; `cargo ci --only cluster` starts it and says where it is.
 
+mod adoption;
 mod crds;
 mod deploy;
 mod explain;

@@ -25,7 +25,7 @@ use qscaler_core::workload::{Made, Workload};
 
 use super::api::{self, QWorker, ScalerConfig};
 use super::objects::{Kind, Object, Objects};
-use super::pods::OWNER_LABEL;
+use super::pods::{OWNER_LABEL, announced_hash};
 use super::status::Reporter;
 use super::translate::{Unfit, of_target, workload};
 use crate::engine::Mode;
@@ -69,13 +69,6 @@ struct Item {
 }
 
 impl Item {
-    fn hash(&self) -> Option<&str> {
-        match &self.object.kind {
-            Kind::QWorker { hash } => hash.as_deref(),
-            Kind::Workload { .. } => None,
-        }
-    }
-
     /// Whether deleting the object must wait until what the engine has done is undone.
     fn must_be_held(&self) -> bool {
         self.workload.as_ref().is_some_and(|it| it.mode == Consent::Act)
@@ -144,9 +137,17 @@ impl Watched {
                 unfit = unfit.or_else(|| no_policy(&assignment));
                 assignments.push((assignment, mode));
             }
-            reporter.judge(&key, item.hash(), unfit.as_ref());
+            let hash = self.announced_hash(&item.object);
+            reporter.judge(&key, item.metadata.generation, hash.as_deref(), unfit.as_ref());
         }
         assignments
+    }
+
+    /// What the status of a QWorker says its pods are made of.
+    fn announced_hash(&self, object: &Object) -> Option<String> {
+        let Kind::QWorker { hash } = &object.kind else { return None };
+        let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
+        Some(announced_hash(&self.stores.pods.state_filter(is_of), hash.as_ref()?).to_owned())
     }
 
     /// Whether an object has no workers of its own, and nobody who has left what it scales.

@@ -3,9 +3,11 @@
 //! A worker's identity is its pod's uid. Every deletion names it, and where no process may run also the
 //! version that was looked at, so that what has changed meanwhile is left alone.
 
+mod adoption;
 mod template;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +28,7 @@ use super::objects::{Kind, Object, Objects};
 use super::targets::Targets;
 use crate::ports::{Asked, Found, Freshness, Platform, PortError};
 
+pub(super) use adoption::announced_hash;
 pub(super) use template::OWNER_LABEL;
 use template::{HASH_LABEL, label_of, pod};
 
@@ -41,13 +44,16 @@ pub struct Pods {
     /// Those that a QWorker owns, as a watch tells.
     watched: Store<Pod>,
     targets: Targets,
+    /// QWorkers whose pods of another making were taken over, by uid.
+    adopted: Mutex<BTreeSet<String>>,
 }
 
 impl Pods {
     /// The pods of these objects.
     pub fn new(client: Client, objects: Objects, stores: Stores) -> Self {
         let watched = stores.pods.clone();
-        Self { targets: Targets::new(client.clone(), objects.clone(), stores), client, objects, watched }
+        let targets = Targets::new(client.clone(), objects.clone(), stores);
+        Self { client, objects, watched, targets, adopted: Mutex::default() }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -72,11 +78,26 @@ impl Pods {
         Ok(pod.filter(is_it).map(|pod| (api, pod)))
     }
 
+    /// The pods that a QWorker owns, as the watch tells.
+    fn watched(&self, object: &Object) -> Vec<Arc<Pod>> {
+        let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
+        self.watched.state_filter(is_of)
+    }
+
+    /// Takes over pods of another making, once.
+    async fn adopt(&self, object: &Object, hash: Option<&str>) -> Asked<()> {
+        let lock = || self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lock().contains(&object.uid) {
+            adoption::adopt(&self.api(object), object, hash).await?;
+            lock().insert(object.uid.clone());
+        }
+        Ok(())
+    }
+
     /// The pods that a QWorker owns.
     async fn owned(&self, object: &Object, freshness: Freshness) -> Asked<Vec<Arc<Pod>>> {
         if freshness == Freshness::Seen {
-            let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
-            return Ok(self.watched.state_filter(is_of));
+            return Ok(self.watched(object));
         }
         let of_owner = ListParams::default().labels(&format!("{OWNER_LABEL}={}", object.uid));
         let list = self.api(object).list(&of_owner).await;
@@ -90,7 +111,10 @@ impl Platform for Pods {
     async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>> {
         let object = self.objects.of(uid)?;
         let (mut pods, hash) = match &object.kind {
-            Kind::QWorker { hash } => (self.owned(&object, freshness).await?, hash.as_deref()),
+            Kind::QWorker { hash } => {
+                self.adopt(&object, hash.as_deref()).await?;
+                (self.owned(&object, freshness).await?, hash.as_deref())
+            }
             Kind::Workload { .. } => (self.targets.pods(uid, freshness).await?, None),
         };
         let is_own = matches!(object.kind, Kind::QWorker { .. });
@@ -112,7 +136,8 @@ impl Platform for Pods {
             return Err(PortError::new(workload.key(), "its workers are no pods"));
         };
         let object = self.objects.of(uid)?;
-        let pod = pod(workload, template, &object, name);
+        let pods = self.watched(&object);
+        let pod = pod(workload, template, &object, (name, announced_hash(&pods, &template.hash)));
         let pod: Pod = serde_json::from_value(pod)
             .map_err(|error| PortError::new(format!("spec.podSpec of {}", workload.key()), error))?;
         let api = self.api(&object);

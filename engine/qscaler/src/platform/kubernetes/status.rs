@@ -63,21 +63,26 @@ pub struct Reporter {
     client: Client,
     objects: Objects,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    /// How the rules are, since they were read last.
+    rules: Arc<Mutex<Option<Condition>>>,
     stir: Arc<Notify>,
 }
 
 impl Reporter {
     /// Of these objects.
     pub fn new(client: Client, objects: Objects) -> Self {
-        Self { client, objects, entries: Arc::default(), stir: Arc::default() }
+        Self { client, objects, entries: Arc::default(), rules: Arc::default(), stir: Arc::default() }
     }
 
-    /// Says of an object which pods it wants, and what is wrong with it as it is written; none where
-    /// nothing is.
-    pub fn judge(&self, key: &str, hash: Option<&str>, unfit: Option<&Unfit>) {
+    /// Says of an object, in this generation of it, which pods it wants, and what is wrong with it as it is
+    /// written; none where nothing is.
+    pub fn judge(&self, key: &str, generation: Option<i64>, hash: Option<&str>, unfit: Option<&Unfit>) {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.change(key, |report| {
+            report.news.generation = generation;
             report.news.hash = hash.map(str::to_owned);
             report.news.unfit = unfit.map(|unfit| Condition::not_ready(unfit.reason, &unfit.message));
+            report.news.rules = rules;
         });
     }
 
@@ -192,6 +197,7 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
         Kind::Workload { .. } => json!({"current": news.workers, "draining": news.draining}),
     };
     status["reason"] = json!(report.sentence);
+    status["observedGeneration"] = json!(news.generation);
     match (&object.kind, news.desired) {
         (Kind::QWorker { .. }, Some(desired)) => {
             status["desiredReplicas"] = json!(announced(desired, news));
@@ -283,8 +289,12 @@ impl Listen for Reporter {
             | Event::Done { .. }
             | Event::CommitLost { .. }
             | Event::MemoryFailed { .. }
-            | Event::Source { .. }
-            | Event::Reloaded { .. } => {}
+            | Event::Source { .. } => {}
+            Event::Reloaded { rules, errors, kept, refused, .. } => {
+                // Every object is judged again when the rules were read.
+                let read = Condition::rules(*rules, *errors, kept, *refused);
+                *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+            }
         }
     }
 }

@@ -9,13 +9,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use qscaler_core::document::rule::SelectorKind;
-use qscaler_core::document::scalar::Scalar;
+use qscaler_core::document::scalar::{self, Scalar};
 use qscaler_core::document::workload::Mode;
 use qscaler_core::hash::sha256;
 use qscaler_core::plan::Leave;
 use qscaler_core::rule::By;
 use qscaler_core::workload::{
-    GRACE, Hidden, Made, Password, PodTemplate, Queue, Source, System, Target, Workload,
+    Deadline, GRACE, Hidden, Made, Password, PodTemplate, Queue, Source, System, Target, Workload,
 };
 use qscaler_protocol::name::WorkloadUid;
 
@@ -68,12 +68,17 @@ pub fn workload(qworker: &QWorker, find: impl Fn(&str) -> Option<ScalerConfig>) 
     };
     let template = PodTemplate { hash: hash(&template, &source, &scale.queue), ..template };
     let grace = template.spec["terminationGracePeriodSeconds"].as_u64().map_or(GRACE, Duration::from_secs);
+    let deadline = spec.drain.as_ref().and_then(|drain| drain.deadline.clone());
+    let deadline = deadline.map_or(Deadline::OfRule, |text| match text.as_str() {
+        "never" => Deadline::Never,
+        _ => Deadline::After(scalar::Duration(text).std()),
+    });
     Ok(Workload {
         kind: SelectorKind::QWorker,
         namespace,
         name: metadata.name.clone().unwrap_or_default(),
         labels: metadata.labels.clone().unwrap_or_default(),
-        target: Target { made: Made::Pod(Box::new(template)), leave: Leave::Offer, grace },
+        target: Target { made: Made::Pod(Box::new(template)), leave: Leave::Offer, grace, deadline },
         source,
         queues: vec![Queue { name: scale.queue.clone(), share: 1.0 }],
         rule: spec.rule.clone(),

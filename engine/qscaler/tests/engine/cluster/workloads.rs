@@ -48,6 +48,51 @@ async fn a_deployment_follows_its_queue_from_zero_and_back_and_no_task_is_interr
     shop.close_workloads(engine).await;
 }
 
+/// What the same load, the same workers and the same grace period come to when the number simply follows the
+/// length of the queue, as with an external metric.
+#[tokio::test]
+async fn beside_it_a_plain_scale_interrupts_tasks() {
+    let shop = Shop::open().await;
+    let max = workers_max();
+    let tasks = counts(500) as usize;
+    let (longest, grace) = if tasks == 500 { (20_000, 10) } else { (4_000, 2) };
+    let mut interrupted = vec![];
+    for plain in [true, false] {
+        let name = if plain { "plain" } else { "mail" };
+        shop.deploy(name, 0, |it| {
+            it["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+            let worker = &mut it["spec"]["template"]["spec"]["containers"][0];
+            let seconds = json!({"name": "QSCALER_GRACE_SECONDS", "value": grace.to_string()});
+            worker["env"].as_array_mut().unwrap().push(seconds);
+        })
+        .await;
+        let before = shop.lived();
+        shop.push(name, tasks, 1_000..longest);
+        let engine = (!plain).then(|| shop.engine_with_rule());
+        if plain {
+            tokio::time::timeout(Duration::from_secs(1_200), shop.follow_plainly(name, max, tasks))
+                .await
+                .unwrap();
+        } else {
+            shop.look_after(name, max, |_| ()).await;
+            tokio::time::timeout(Duration::from_secs(1_200), async {
+                while shop.ended() < 2 * tasks {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            })
+            .await
+            .unwrap();
+        }
+        let lived = shop.lived().into_iter().filter(|(id, _)| !before.contains_key(id));
+        interrupted.push(lived.map(|(_, task)| task.begun - task.ended).sum::<u32>());
+        if let Some(engine) = engine {
+            println!("interrupted: {} by a plain scale, {} here", interrupted[0], interrupted[1]);
+            assert!(interrupted[0] > 0 && interrupted[1] == 0, "{interrupted:?}");
+            return shop.close_workloads(engine).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn load_that_returns_works_on_with_workers_that_had_parked() {
     let shop = Shop::open().await;

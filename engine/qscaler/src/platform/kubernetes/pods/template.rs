@@ -10,7 +10,7 @@ use crate::platform::kubernetes::objects::Object;
 /// The label with the uid of the QWorker that owns a pod.
 pub(crate) const OWNER_LABEL: &str = "quickube.com/qworker-uid";
 /// The label with its name, for people.
-const NAME_LABEL: &str = "quickube.com/qworker";
+pub(super) const NAME_LABEL: &str = "quickube.com/qworker";
 /// The label with the beginning of the hash of what the pod was made of.
 pub(super) const HASH_LABEL: &str = "quickube.com/pod-spec-hash";
 /// Labels hold at most this many characters.
@@ -22,12 +22,17 @@ const ANNOTATIONS: [(&str, &str); 2] =
     [("karpenter.sh/do-not-disrupt", "true"), ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false")];
 /// Variables of the original SDK.
 const ORIGINAL_NAME: &str = "QWORKER_NAME";
-const ORIGINAL_HASH: &str = "POD_SPEC_HASH";
+pub(super) const ORIGINAL_HASH: &str = "POD_SPEC_HASH";
 
-/// The pod of the worker with this name.
-pub(super) fn pod(workload: &Workload, template: &PodTemplate, object: &Object, name: &str) -> Value {
+/// The pod of the worker with this name. `announced` is the hash that the QWorker's status names.
+pub(super) fn pod(
+    workload: &Workload,
+    template: &PodTemplate,
+    object: &Object,
+    (name, announced): (&str, &str),
+) -> Value {
     let mut spec = template.spec.clone();
-    let variables = variables(workload, template);
+    let variables = variables(workload, template, announced);
     for container in spec["containers"].as_array_mut().into_iter().flatten() {
         add(container, &variables);
     }
@@ -65,7 +70,7 @@ fn texts(of: &std::collections::BTreeMap<String, String>) -> Map<String, Value> 
 }
 
 /// What every container is told. The password stays where it is.
-fn variables(workload: &Workload, template: &PodTemplate) -> Vec<Value> {
+fn variables(workload: &Workload, template: &PodTemplate, announced: &str) -> Vec<Value> {
     let text = |name: &str, value: &str| json!({"name": name, "value": value});
     let field =
         |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
@@ -78,7 +83,7 @@ fn variables(workload: &Workload, template: &PodTemplate) -> Vec<Value> {
         text(environment::QUEUE, &workload.queue_names().join(",")),
         text(environment::GRACE_SECONDS, &workload.target.grace.as_secs().to_string()),
         text(ORIGINAL_NAME, &workload.name),
-        text(ORIGINAL_HASH, &template.hash),
+        text(ORIGINAL_HASH, announced),
     ];
     variables.extend(source.username.as_ref().map(|user| text(environment::QUEUE_USERNAME, user)));
     variables.extend(match &source.password {

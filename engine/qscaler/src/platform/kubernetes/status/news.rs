@@ -15,6 +15,8 @@ pub(super) struct News {
     pub(super) draining: u32,
     /// Workers that have never reported.
     pub(super) silent: u32,
+    /// Of the object as it was read.
+    pub(super) generation: Option<i64>,
     /// What its pods are made of.
     pub(super) hash: Option<String>,
     /// While older ones are there.
@@ -25,6 +27,8 @@ pub(super) struct News {
     pub(super) acts: bool,
     /// What is wrong with the object as it is written.
     pub(super) unfit: Option<Condition>,
+    /// How the rules are.
+    pub(super) rules: Option<Condition>,
     /// How deciding goes.
     pub(super) ready: Option<Condition>,
     /// Why what was decided cannot be done.
@@ -47,6 +51,8 @@ pub(in super::super) struct Condition {
 const READY: &str = "Ready";
 /// Whether all workers are made of the present template.
 const UPDATED: &str = "Updated";
+/// Whether all rules hold as they are written.
+const RULES: &str = "RulesRead";
 /// Whether somebody else scales the target.
 const CONFLICT: &str = "Conflict";
 /// Whether others change the target's number again and again.
@@ -63,6 +69,22 @@ impl Condition {
 
     pub(in super::super) fn not_ready(reason: &'static str, message: &str) -> Self {
         Self { of: READY, holds: false, reason, message: message.into() }
+    }
+
+    /// How the rules are that were read last.
+    pub(super) fn rules(rules: usize, errors: usize, kept: &[String], refused: bool) -> Self {
+        let shows = "`qscaler check` shows every problem";
+        let (reason, message) = match (refused, errors, kept) {
+            (true, ..) => {
+                ("Refused", format!("the files contradict each other, and what held before holds: {shows}"))
+            }
+            (false, 0, _) => ("AsWritten", format!("{rules} rules hold as they are written")),
+            (false, _, []) => ("Errors", format!("{errors} errors, and {rules} rules hold: {shows}")),
+            (false, ..) => {
+                ("Kept", format!("what {} said before holds, for it has errors: {shows}", kept.join(", ")))
+            }
+        };
+        Self { of: RULES, holds: !refused && errors == 0, reason, message }
     }
 
     /// As it stands in a status.
@@ -98,7 +120,8 @@ impl News {
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let of_target = self.target.as_ref().map(of_target);
         let updated = self.desired.filter(|_| of_target.is_none()).map(|_| self.updated());
-        self.readiness().into_iter().chain(updated).chain(of_target.into_iter().flatten()).collect()
+        let of_all = self.readiness().into_iter().chain(updated).chain(self.rules.clone());
+        of_all.chain(of_target.into_iter().flatten()).collect()
     }
 
     fn readiness(&self) -> Option<Condition> {

@@ -6,7 +6,9 @@ use qscaler_core::document::rule::SelectorKind;
 use qscaler_core::document::scalar::Scalar;
 use qscaler_core::document::workload::Leave as LeaveDocument;
 use qscaler_core::plan::Leave;
-use qscaler_core::workload::{GRACE, Made, Password, Queue, Scaled, Source, System, Target, Workload};
+use qscaler_core::workload::{
+    Deadline, GRACE, Made, Password, Queue, Scaled, Source, System, Target, Workload,
+};
 
 use super::Unfit;
 use crate::platform::kubernetes::api;
@@ -38,6 +40,7 @@ pub fn of_target(workload: &api::Workload) -> Result<Workload, Unfit> {
                 LeaveDocument::Signal => Leave::Signal,
             },
             grace: GRACE,
+            deadline: Deadline::OfRule,
         },
         source,
         queues: spec

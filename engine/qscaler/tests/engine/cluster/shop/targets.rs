@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -127,6 +128,17 @@ impl Shop {
 
     pub(in super::super) fn ended(&self) -> usize {
         self.lived().values().map(|task| task.ended as usize).sum()
+    }
+
+    /// Has a Deployment follow the length of its queue, up to `max`, until so many tasks have ended.
+    pub(in super::super) async fn follow_plainly(&self, name: &str, max: u32, tasks: usize) {
+        while self.ended() < tasks {
+            let mut connection = self.redis.connection().unwrap();
+            let length: u32 = redis::cmd("LLEN").arg(name).query(&mut connection).unwrap();
+            let scale = Patch::Merge(json!({"spec": {"replicas": length.min(max)}}));
+            self.deployments().patch_scale(name, &PatchParams::default(), &scale).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Container restarts of pods that are there.
