@@ -11,6 +11,7 @@ mod qworkers;
 mod rollouts;
 mod secrets;
 mod shop;
+mod unborn;
 mod workloads;
 
 use std::fs;
