@@ -5,6 +5,7 @@ mod crds;
 mod deploy;
 mod explain;
 mod failover;
+mod foreign;
 mod in_pod;
 mod many;
 mod owners;
