@@ -6,6 +6,7 @@ mod deploy;
 mod explain;
 mod failover;
 mod foreign;
+mod idle;
 mod in_pod;
 mod many;
 mod owners;
