@@ -1,6 +1,7 @@
 //! Tests on a real Kubernetes cluster; `cargo ci --only cluster` starts it and says where it is.
 
 mod audit;
+mod budget;
 mod crds;
 mod deploy;
 mod explain;
