@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, Event, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -94,7 +95,16 @@ impl Watcher {
         self.last.clone()
     }
 
-    /// Waits until the files are others than before, and gives them.
+    /// The files as they are now and whenever they are others, looked at in a task of its own: who waits
+    /// for many things at once would stop waiting for [`Watcher::changed`] again and again, and it would
+    /// never be quiet for long enough.
+    pub fn share(mut self) -> sync::watch::Receiver<Vec<Found>> {
+        let (sender, files) = sync::watch::channel(self.files());
+        tokio::spawn(async move { while sender.send(self.changed().await).is_ok() {} });
+        files
+    }
+
+    /// Waits until the files are others than before, and gives them. Who stops waiting may miss a change.
     pub async fn changed(&mut self) -> Vec<Found> {
         let mut stirred = false;
         loop {

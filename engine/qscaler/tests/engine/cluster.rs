@@ -1,16 +1,22 @@
 //! Tests on a real Kubernetes cluster; `cargo ci --only cluster` starts it and says where it is.
 
 mod adoption;
+mod audit;
+mod budget;
 mod crds;
 mod deploy;
 mod explain;
 mod failover;
+mod foreign;
+mod idle;
 mod in_pod;
+mod many;
 mod owners;
 mod qworkers;
 mod rollouts;
 mod secrets;
 mod shop;
+mod unborn;
 mod workloads;
 
 use std::fs;
@@ -18,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::conditions::{is_deleted, is_pod_running};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Client, ResourceExt};
@@ -153,23 +159,5 @@ async fn a_container_takes_new_resources_without_a_restart() {
     };
     let pod = cluster.until_pod("worker", "the container has them", resized).await;
     assert_eq!(container(pod.as_ref()).unwrap().restart_count, 0);
-    cluster.end().await;
-}
-
-#[tokio::test]
-async fn the_audit_names_who_asked_for_what() {
-    let cluster = Cluster::here().await;
-    cluster.api::<Pod>().list(&ListParams::default()).await.unwrap();
-    let asked = json!({"namespace": cluster.namespace, "resource": "pods", "verb": "list", "user": "admin"});
-    let found = |line: &str| {
-        // The last line may be half written.
-        let entry: Value = serde_json::from_str(line).ok()?;
-        let object = &entry["objectRef"];
-        let (verb, user) = (&entry["verb"], &entry["user"]["username"]);
-        let told = json!({"namespace": object["namespace"], "resource": object["resource"], "verb": verb, "user": user});
-        (told == asked).then_some(())
-    };
-    let audit = || fs::read_to_string(cluster.folder.join("audit.log")).unwrap();
-    until("the request is written down", || audit().lines().find_map(found));
     cluster.end().await;
 }

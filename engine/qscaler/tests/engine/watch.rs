@@ -74,6 +74,21 @@ fn write_in_place(folder: &Path) {
     file.write_all(NEW.as_bytes()).unwrap();
 }
 
+/// Shorter than the watcher's quiet time.
+const OTHER_THINGS: Duration = Duration::from_millis(20);
+
+#[tokio::test]
+async fn a_change_is_seen_by_one_who_has_other_things_to_do_all_the_time() {
+    let folder = folder_with(&[("a.yaml", OLD)]);
+    let mut files = Watcher::start(vec![folder.path().to_owned()]).unwrap().share();
+    write_and_rename(folder.path());
+    let begin = Instant::now();
+    while texts(&files.borrow_and_update()) != owned(&[("a.yaml", NEW)]) {
+        assert!(begin.elapsed() < SEEN_MAX, "it is not seen");
+        let _ = tokio::time::timeout(OTHER_THINGS, files.changed()).await;
+    }
+}
+
 #[tokio::test]
 async fn what_an_editor_does_is_seen_in_one_step() {
     let changes: [Change; 6] = [

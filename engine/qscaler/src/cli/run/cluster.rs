@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use qscaler_core::catalog::Catalog;
+use qscaler_core::catalog::{Catalog, Found};
 
 use super::{Run, Stops, read};
 use crate::clock::{SystemClock, SystemRandomness, TokioTasks};
@@ -75,15 +75,16 @@ struct Leading {
     objects: Objects,
     record: SqliteStore,
     metrics: Arc<Metrics>,
-    watcher: Watcher,
+    files: watch::Receiver<Vec<Found>>,
     front: Arc<Front>,
 }
 
 impl Run {
     pub(super) async fn in_cluster(self) -> Result<(), String> {
         let mut stops = Stops::listen().map_err(|error| error.to_string())?;
-        let watcher = Watcher::start(vec![self.rules.clone()])
-            .map_err(|error| format!("{error}; name the folder with --rules"))?;
+        let files = Watcher::start(vec![self.rules.clone()])
+            .map_err(|error| format!("{error}; name the folder with --rules"))?
+            .share();
         let metrics = Metrics::new();
         let front = Front::new(metrics.clone());
         self.serve(&front).await?;
@@ -117,7 +118,7 @@ impl Run {
             is_leader = leads.wait_for(|leads| *leads) => is_leader.is_ok(),
             () = stops.next() => false,
         };
-        let mut leading = Leading { client, watched, objects, record, metrics, watcher, front };
+        let mut leading = Leading { client, watched, objects, record, metrics, files, front };
         let mut ends = Ends { leads, stops };
         let ended = if is_leader { leading.lead(&mut ends).await } else { Ended::Stopped };
         // The Lease is given back.
@@ -163,13 +164,16 @@ impl Leading {
         released: &mut UnboundedReceiver<String>,
         ends: &mut Ends,
     ) -> Ended {
-        let mut catalog = read(&Catalog::default(), self.watcher.files(), listen);
+        let mut catalog = read(&Catalog::default(), self.files.borrow_and_update().clone(), listen);
         loop {
             let assignments = self.watched.assignments(&catalog, reporter).await;
             // What is not there, or cannot be read, is left alone: its workers work on.
             engine.set(assignments, Mode::Leave);
             tokio::select! {
-                files = self.watcher.changed() => catalog = read(&catalog, files, listen),
+                Ok(()) = self.files.changed() => {
+                    let files = self.files.borrow_and_update().clone();
+                    catalog = read(&catalog, files, listen);
+                }
                 () = self.watched.changed() => {}
                 Some(key) = released.recv() => {
                     if let Err(error) = self.watched.let_go(&key).await {

@@ -1,8 +1,8 @@
 //! What the status of a QWorker or a Workload tells: how many workers there are and why.
 //!
-//! A change of the numbers or of a condition is written at once, at most once a second for each object;
-//! what changes all the time, the length of the queue and the sentence about it, every ten seconds at
-//! most; and nothing while nothing changes.
+//! A change of the numbers or of a condition is written at once, at most once a second for each object unless
+//! fewer workers are wanted; what changes all the time, the length of the queue and the sentence about it,
+//! every ten seconds at most; and nothing while nothing changes.
 
 mod news;
 
@@ -140,7 +140,10 @@ impl Reporter {
                 && match &entry.written {
                     None => true,
                     Some((written, at)) if written.news != entry.wanted.news => {
-                        now.duration_since(*at) >= WRITE_EVERY
+                        // A disruption budget reads the number when a pod changes, and not again: it has
+                        // to stand there before the last pod goes.
+                        let fewer = entry.wanted.news.desired < written.news.desired;
+                        fewer || now.duration_since(*at) >= WRITE_EVERY
                     }
                     Some((written, at)) => {
                         *written != entry.wanted && now.duration_since(*at) >= REFRESH_EVERY

@@ -1,7 +1,6 @@
 //! The engine in a pod of its own, from the plain manifest and with its rights.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::TcpListener;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -9,6 +8,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PatchParams};
 use serde_json::{Value, json};
 
+use super::Cluster;
 use super::deploy::account;
 use super::shop::Shop;
 
@@ -70,25 +70,14 @@ fn granted(documents: &[Value]) -> BTreeSet<Right> {
 }
 
 /// What this account has asked for, and was not refused.
-fn used(audit: &str, account: &str) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for line in audit.lines() {
-        // The last line may be half written.
-        let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
-        let object = &entry["objectRef"];
-        let Some(resource) = object["resource"].as_str().filter(|_| entry["user"]["username"] == account)
-        else {
-            continue;
-        };
-        assert_ne!(entry["responseStatus"]["code"], 403, "{line}");
-        let resource = match object["subresource"].as_str() {
-            Some(part) => format!("{resource}/{part}"),
-            None => resource.to_owned(),
-        };
-        let group = object["apiGroup"].as_str().unwrap_or_default();
-        rights.insert((group.to_owned(), resource, entry["verb"].as_str().unwrap().to_owned()));
-    }
-    rights
+fn used(cluster: &Cluster, account: &str) -> BTreeSet<Right> {
+    let asked = cluster.asked_by(account).into_iter();
+    asked
+        .map(|request| {
+            assert_ne!(request.code, 403, "{request:?}");
+            (request.group, request.resource, request.verb)
+        })
+        .collect()
 }
 
 /// Of both, a worker is made, and goes again.
@@ -144,11 +133,10 @@ async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() 
     shop.until("the QWorker is gone", async |shop| shop.qworkers().get_opt("mail").await.unwrap().is_none())
         .await;
     shop.every_task_was_done_once(9);
-    let audit = shop.cluster.folder.join("audit.log");
     let account = account(&shop.cluster, "qscaler");
     let granted = granted(&documents);
     let wanted: BTreeSet<_> = granted.iter().filter(|it| !RARE.map(right).contains(it)).cloned().collect();
-    let seen = used(&fs::read_to_string(&audit).unwrap(), &account);
+    let seen = used(&shop.cluster, &account);
     let unused: Vec<_> = wanted.difference(&seen).collect();
     assert!(unused.is_empty(), "granted and not used: {unused:?}");
     let more: Vec<_> = seen.difference(&granted).collect();

@@ -26,8 +26,8 @@ async fn nothing_is_touched_before_its_owner_says_so() {
     })
     .await;
     assert_eq!(shop.replicas("mail").await, 1);
-    assert_eq!(shop.writes("deployments"), Vec::<String>::new());
-    assert_eq!(shop.writes("pods"), Vec::<String>::new());
+    assert_eq!(shop.writes("deployments"), []);
+    assert_eq!(shop.writes("pods"), []);
     assert_eq!(shop.workload("mail").await.finalizers(), Vec::<String>::new());
     shop.set_workload("mail", json!({"mode": "act"})).await;
     shop.until("it acts", async |shop| shop.replicas("mail").await == 3).await;
@@ -89,8 +89,8 @@ async fn what_somebody_else_scales_is_not_touched() {
         })
     })
     .await;
-    assert_eq!(shop.writes("deployments"), Vec::<String>::new());
-    assert_eq!(shop.writes("pods"), Vec::<String>::new());
+    assert_eq!(shop.writes("deployments"), []);
+    assert_eq!(shop.writes("pods"), []);
     // The owner decides, and what is given back works on as it was.
     for name in ["server", "client"] {
         let told = shop.command(&["adopt", name]);

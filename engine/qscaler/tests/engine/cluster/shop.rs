@@ -4,25 +4,30 @@ mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use qscaler::platform::kubernetes::api::{QWorker, ScalerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Cluster;
 use super::crds::install;
-use crate::fixture::{Engine, PROGRAM, RedisServer, seed};
+use super::deploy::account;
+use crate::fixture::{Engine, PROGRAM, RedisServer, get, seed, served_at};
 
 pub(super) use targets::{condition, holds};
 
 /// How long the engine and the cluster may take together for what the test waits for, beside the tasks.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The account of the engines of a shop.
+const ENGINE: &str = "engine";
 
 /// What became of a task, by the diaries of the workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,16 +56,59 @@ impl Shop {
         for name in ["rules", "diary"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        // Its Lease is in this test's own namespace.
+        let shop = Self { cluster, redis, folder, random: std::cell::Cell::new(seed() | 1) };
+        shop.write_kubeconfig(&shop.kubeconfig(), |_| ()).await;
+        shop.create_config("redis").await;
+        shop
+    }
+
+    /// How its engines reach the cluster.
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.path("kubeconfig")
+    }
+
+    /// For engines: their Lease is in this test's own namespace, and they have an account of their own,
+    /// which may do everything there. `change` changes the cluster that it names.
+    pub(super) async fn write_kubeconfig(&self, file: &Path, change: impl FnOnce(&mut Value)) {
         let config = fs::read_to_string(std::env::var("KUBECONFIG").unwrap()).unwrap();
         let mut config: Value = kube_config(&config);
         for context in config["contexts"].as_array_mut().unwrap() {
-            context["context"]["namespace"] = json!(cluster.namespace);
+            context["context"]["namespace"] = json!(self.cluster.namespace);
         }
-        fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
-        let shop = Self { cluster, redis, folder, random: std::cell::Cell::new(seed() | 1) };
-        shop.create_config("redis").await;
-        shop
+        for user in config["users"].as_array_mut().unwrap() {
+            user["user"] = json!({"token": self.token().await});
+        }
+        change(&mut config["clusters"][0]["cluster"]);
+        fs::write(file, config.to_string()).unwrap();
+    }
+
+    async fn token(&self) -> String {
+        let accounts: Api<ServiceAccount> = self.cluster.api();
+        let (by, name) = (PatchParams::apply("qscaler-tests"), json!({"metadata": {"name": ENGINE}}));
+        let of = |kind: &str, group: &str| json!({"apiVersion": format!("{group}v1"), "kind": kind});
+        let account = merged(of("ServiceAccount", ""), &name);
+        accounts.patch(ENGINE, &by, &Patch::Apply(account)).await.unwrap();
+        let bindings: Api<RoleBinding> = self.cluster.api();
+        let binding = json!({
+            "metadata": {"name": ENGINE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": ENGINE, "namespace": self.cluster.namespace}],
+        });
+        let binding = merged(of("RoleBinding", "rbac.authorization.k8s.io/"), &binding);
+        bindings.patch(ENGINE, &by, &Patch::Apply(binding)).await.unwrap();
+        let request: TokenRequest = kind(&json!({"metadata": {}, "spec": {"audiences": []}}));
+        let granted = accounts.create_token_request(ENGINE, &PostParams::default(), &request).await.unwrap();
+        granted.status.unwrap().token
+    }
+
+    /// The account of this shop's engines, as the API server calls it.
+    pub(super) fn account(&self) -> String {
+        account(&self.cluster, ENGINE)
+    }
+
+    /// A file or folder of this shop.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub(super) async fn create_config(&self, name: &str) {
@@ -79,7 +127,12 @@ impl Shop {
 
     /// An engine; each has a folder of its own.
     pub(super) fn engine(&self, name: &str) -> Engine {
-        let state = self.folder.path().join(name);
+        self.engine_by(name, &self.kubeconfig())
+    }
+
+    /// An engine that reaches the cluster as this file says.
+    pub(super) fn engine_by(&self, name: &str, kubeconfig: &Path) -> Engine {
+        let state = self.path(name);
         let mut command = Command::new(PROGRAM);
         command.args([
             "run",
@@ -89,13 +142,28 @@ impl Shop {
             "--namespace",
             &self.cluster.namespace,
         ]);
-        command.arg("--rules").arg(self.folder.path().join("rules")).arg("--state").arg(&state);
-        command.env("KUBECONFIG", self.folder.path().join("kubeconfig"));
-        Engine::start(&mut command, self.folder.path().join(format!("{name}.log")))
+        command.arg("--rules").arg(self.path("rules")).arg("--state").arg(&state);
+        command.env("KUBECONFIG", kubeconfig);
+        Engine::start(&mut command, self.path(&format!("{name}.log")))
     }
 
     pub(super) fn log(&self, engine: &str) -> String {
-        fs::read_to_string(self.folder.path().join(format!("{engine}.log"))).unwrap_or_default()
+        fs::read_to_string(self.path(&format!("{engine}.log"))).unwrap_or_default()
+    }
+
+    /// The counter of this name of an engine, summed over the series of each QWorker.
+    pub(super) fn counted(&self, engine: &str, metric: &str) -> BTreeMap<String, u64> {
+        let mut counted = BTreeMap::new();
+        let Some(address) = served_at(&self.log(engine)) else { return counted };
+        let Some((_, text)) = get(&address, "/metrics") else { return counted };
+        let of = format!("workload=\"{}/", self.cluster.namespace);
+        for line in text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{')) {
+            let (labels, count) = line.rsplit_once("} ").unwrap();
+            let (_, rest) = labels.split_once(&of).unwrap();
+            let (qworker, _) = rest.split_once('"').unwrap();
+            *counted.entry(qworker.to_owned()).or_default() += count.parse::<u64>().unwrap();
+        }
+        counted
     }
 
     /// A QWorker of the original's form on the queue of its name; `change` changes what is written.
@@ -119,6 +187,11 @@ impl Shop {
         self.qworkers().create(&PostParams::default(), &qworker).await.unwrap();
     }
 
+    /// Changes fields of a QWorker.
+    pub(super) async fn change(&self, name: &str, fields: Value) {
+        self.qworkers().patch(name, &PatchParams::default(), &Patch::Merge(fields)).await.unwrap();
+    }
+
     pub(super) fn pod_spec(&self) -> Value {
         json!({
             "hostNetwork": true,
@@ -138,12 +211,13 @@ impl Shop {
         })
     }
 
+    /// The folder with the engines' rules.
     pub(super) fn rules(&self) -> PathBuf {
-        self.folder.path().join("rules")
+        self.path("rules")
     }
 
-    fn diary(&self) -> PathBuf {
-        self.folder.path().join("diary")
+    pub(super) fn diary(&self) -> PathBuf {
+        self.path("diary")
     }
 
     pub(super) fn qworkers(&self) -> Api<QWorker> {
@@ -218,13 +292,24 @@ impl Shop {
     /// Workers that have claimed an offer of this QWorker: by the path, which forgets them when they are
     /// gone, and by their diaries, where the hook stands some time after the claim.
     pub(super) async fn claimed(&self, qworker: &str) -> BTreeSet<String> {
-        let uid = self.qworker(qworker).await.metadata.uid.unwrap();
-        let mut connection = self.redis.connection().unwrap();
-        let offers: BTreeMap<String, String> =
-            redis::cmd("HGETALL").arg(format!("qscaler:{{{uid}}}:offers")).query(&mut connection).unwrap();
-        let by_path = offers.values().filter_map(|state| state.strip_prefix("claimed:")).map(str::to_owned);
+        let offers = self.offers(qworker).await;
+        let by_path = offers.iter().filter_map(|state| state.strip_prefix("claimed:")).map(str::to_owned);
         let by_path: BTreeSet<_> = by_path.collect();
         by_path.union(&self.diaries_with("hook")).cloned().collect()
+    }
+
+    /// The states of the offers that a QWorker's control path shows.
+    pub(super) async fn offers(&self, qworker: &str) -> Vec<String> {
+        let uid = self.qworker(qworker).await.metadata.uid.unwrap();
+        let mut connection = self.redis.connection().unwrap();
+        let path: BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg(format!("qscaler:{{{uid}}}:offers")).query(&mut connection).unwrap();
+        path.into_iter().filter(|(field, _)| field.starts_with("o:")).map(|(_, state)| state).collect()
+    }
+
+    /// How many tasks were ended.
+    pub(super) fn ended(&self) -> usize {
+        self.lived().values().map(|task| task.ended as usize).sum()
     }
 
     /// How many tasks are being worked on.
@@ -283,6 +368,12 @@ fn yaml(text: &str) -> Value {
 
 fn kube_config(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| yaml(text))
+}
+
+/// What one says, and the other.
+fn merged(mut one: Value, other: &Value) -> Value {
+    one.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+    one
 }
 
 fn kind<T: k8s_openapi::serde::de::DeserializeOwned>(written: &Value) -> T {

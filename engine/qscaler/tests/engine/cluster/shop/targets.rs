@@ -11,6 +11,7 @@ use qscaler::platform::kubernetes::api::Workload;
 use serde_json::{Value, json};
 
 use super::Shop;
+use crate::cluster::audit::Request;
 use crate::cluster::is_ready;
 use crate::fixture::{Engine, PROGRAM};
 
@@ -126,10 +127,6 @@ impl Shop {
         self.pods().await.iter().filter(|pod| is_ready(Some(pod))).count()
     }
 
-    pub(in super::super) fn ended(&self) -> usize {
-        self.lived().values().map(|task| task.ended as usize).sum()
-    }
-
     /// Has a Deployment follow the length of its queue, up to `max`, until so many tasks have ended.
     pub(in super::super) async fn follow_plainly(&self, name: &str, max: u32, tasks: usize) {
         while self.ended() < tasks {
@@ -150,18 +147,11 @@ impl Shop {
         self.pods().await.iter().map(of).sum()
     }
 
-    /// Requests of the engine in this namespace that change something of a kind.
-    pub(in super::super) fn writes(&self, resource: &str) -> Vec<String> {
-        let audit = fs::read_to_string(self.cluster.folder.join("audit.log")).unwrap();
-        let entries = audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let is_write = |entry: &Value| {
-            let object = &entry["objectRef"];
-            object["namespace"] == *self.cluster.namespace
-                && object["resource"] == resource
-                && entry["userAgent"].as_str().is_some_and(|agent| agent.starts_with("qscaler/"))
-                && !["get", "list", "watch"].contains(&entry["verb"].as_str().unwrap())
-        };
-        entries.filter(is_write).map(|entry| entry.to_string()).collect()
+    /// Requests of the engine that change something of a kind.
+    pub(in super::super) fn writes(&self, resource: &str) -> Vec<Request> {
+        let of_kind = |request: &Request| request.resource.split('/').next() == Some(resource);
+        let asked = self.cluster.asked_by(&self.account()).into_iter();
+        asked.filter(|request| request.is_write() && of_kind(request)).collect()
     }
 
     /// What a command of the program says of a Workload of this namespace.

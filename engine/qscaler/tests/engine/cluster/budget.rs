@@ -1,0 +1,50 @@
+//! A PodDisruptionBudget in percent counts on the number of workers that is wanted.
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+
+use super::shop::Shop;
+
+impl Shop {
+    async fn budget(&self) -> PodDisruptionBudgetStatus {
+        let budgets: Api<PodDisruptionBudget> = self.cluster.api();
+        budgets.get("mail").await.unwrap().status.unwrap_or_default()
+    }
+
+    async fn until_budget_expects(&self, pods: i32) {
+        self.until(&format!("it expects {pods} and lets half of them go"), async |shop| {
+            let status = shop.budget().await;
+            (status.expected_pods, status.current_healthy) == (pods, pods)
+                && status.disruptions_allowed == pods / 2
+        })
+        .await;
+        let conditions = self.budget().await.conditions.unwrap_or_default();
+        let failed = conditions.iter().find(|condition| condition.reason == "SyncFailed");
+        assert!(failed.is_none(), "{failed:?}");
+    }
+}
+
+fn bounds(workers: u32) -> Value {
+    json!({"spec": {"scaleConfig": {"minReplicas": workers, "maxReplicas": workers}}})
+}
+
+#[tokio::test]
+async fn a_budget_in_percent_finds_the_number_wanted_in_the_scale_subresource() {
+    let shop = Shop::open().await;
+    let engine = shop.engine("engine");
+    shop.create("mail", 4, |it| it["spec"]["scaleConfig"]["minReplicas"] = json!(4)).await;
+    let budget = json!({
+        "metadata": {"name": "mail"},
+        "spec": {"maxUnavailable": "50%", "selector": {"matchLabels": {"quickube.com/qworker": "mail"}}},
+    });
+    let budget: PodDisruptionBudget = serde_json::from_value(budget).unwrap();
+    let budgets: Api<PodDisruptionBudget> = shop.cluster.api();
+    budgets.create(&PostParams::default(), &budget).await.unwrap();
+    shop.until_budget_expects(4).await;
+    shop.change("mail", bounds(6)).await;
+    shop.until_budget_expects(6).await;
+    shop.change("mail", bounds(2)).await;
+    shop.until_budget_expects(2).await;
+    shop.close(engine).await;
+}
