@@ -2,8 +2,8 @@
 
 #[cfg(feature = "kubernetes")]
 pub(super) mod cluster;
+mod log;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -79,7 +79,6 @@ enum LogFormat {
 
 impl Run {
     pub(super) fn run(self) -> Exit {
-        start_log(self.log);
         let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
         {
             Ok(runtime) => runtime,
@@ -88,12 +87,15 @@ impl Run {
                 return Exit::Failed;
             }
         };
-        #[cfg(feature = "kubernetes")]
         let stopped = runtime.block_on(async {
-            if self.kubernetes { self.in_cluster().await } else { self.until_stopped().await }
+            let tracing = log::start(self.log)?;
+            #[cfg(feature = "kubernetes")]
+            let stopped = if self.kubernetes { self.in_cluster().await } else { self.until_stopped().await };
+            #[cfg(not(feature = "kubernetes"))]
+            let stopped = self.until_stopped().await;
+            tracing.end().await;
+            stopped
         });
-        #[cfg(not(feature = "kubernetes"))]
-        let stopped = runtime.block_on(self.until_stopped());
         match stopped {
             Ok(()) => Exit::Good,
             Err(error) => {
@@ -205,21 +207,6 @@ fn read(before: &Catalog, files: Vec<Found>, listen: &dyn Listen) -> Catalog {
 #[cfg(feature = "http")]
 fn address(text: &str) -> Result<std::net::SocketAddr, String> {
     text.parse().map_err(|_| "write something like `127.0.0.1:9090`".into())
-}
-
-fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("QSCALER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }
 
 /// SIGTERM and SIGINT.

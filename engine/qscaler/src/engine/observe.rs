@@ -60,6 +60,7 @@ impl Keeper {
     /// Reads everything, the ledger first: whoever commits on the version read here has seen in the
     /// queue and among the workers at least what the ledger knew. `poll` is given where the queues were
     /// read a moment ago.
+    #[tracing::instrument(level = "info", skip_all, fields(freshness = ?freshness))]
     pub(super) async fn observe(
         &self,
         hold: &mut Hold,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use qscaler_core::decide::{Decision, Question, decide};
 use qscaler_core::memory::Done;
 use qscaler_core::observe::{Reading, signals};
@@ -27,6 +29,7 @@ struct Decided {
 
 impl Keeper {
     /// Does one tick. Returns how many workers there are, whatever they do.
+    #[tracing::instrument(level = "info", skip_all, fields(workload = self.key, desired, reason))]
     pub(super) async fn tick(&mut self, hold: &mut Hold) -> Asked<usize> {
         let freshness = self.freshness(hold);
         let mut observed = self.observe(hold, freshness, None).await?;
@@ -91,6 +94,7 @@ impl Keeper {
 
     fn tell(&self, hold: &Hold, decided: &Decided, observed: &Observed) {
         let Decided { question, decision, .. } = decided;
+        Span::current().record("desired", decision.replicas).record("reason", &decision.reason);
         let changed = hold.decided.as_ref().is_none_or(|before| {
             (before.replicas, before.because, &before.problems)
                 != (decision.replicas, decision.because, &decision.problems)
@@ -138,6 +142,7 @@ impl Keeper {
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
     }
 
+    #[tracing::instrument(level = "info", skip_all, fields(steps = plan.steps.len()))]
     async fn apply(&self, hold: &Hold, read: &Version, plan: Plan) -> Outcome {
         let rolling = plan.ledger.as_ref().is_some_and(|ledger| ledger.rolling.is_some());
         let mut outcome = Outcome { done: vec![], result: Ok(()), rolling };
@@ -219,6 +224,7 @@ impl Keeper {
         Ok(true)
     }
 
+    #[tracing::instrument(level = "info", skip_all)]
     async fn remember(
         &self,
         hold: &mut Hold,

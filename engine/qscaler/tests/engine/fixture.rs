@@ -143,12 +143,21 @@ spec:
     }
 
     pub(crate) fn start_engine_with(&self, more: &[&str]) -> Engine {
+        Engine::start(self.command().args(more), self.path("engine.log"))
+    }
+
+    /// The same with a variable of its environment.
+    pub(crate) fn start_engine_where(&self, variable: &str, value: &str) -> Engine {
+        Engine::start(self.command().env(variable, value), self.path("engine.log"))
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg("run");
         for name in ["rules", "workloads", "state"] {
             command.arg(format!("--{name}")).arg(self.path(name));
         }
-        Engine::start(command.args(more), self.path("engine.log"))
+        command
     }
 
     /// Puts a task of the demo's kind into the queue, as any program would.

@@ -20,5 +20,7 @@ mod queues;
 mod reload;
 mod servers;
 mod slots;
+#[cfg(feature = "opentelemetry")]
+mod traces;
 mod watch;
 mod world;
