@@ -45,7 +45,7 @@ pub(super) fn start(format: LogFormat) -> Result<Tracing, String> {
         LogFormat::Json => lines.json().boxed(),
     };
     // Spans are for traces; a line says itself what it is about.
-    let lines = lines.with_filter(filter::filter_fn(tracing::Metadata::is_event)).with_filter(level);
+    let lines = lines.with_filter(filter::filter_fn(|it| !it.is_span())).with_filter(level);
     let registry = tracing_subscriber::registry().with(lines);
     #[cfg(feature = "opentelemetry")]
     {
