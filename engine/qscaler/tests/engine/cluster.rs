@@ -7,6 +7,8 @@ mod crds;
 mod deploy;
 mod explain;
 mod failover;
+#[cfg(feature = "http")]
+mod faults;
 mod foreign;
 mod idle;
 mod in_pod;

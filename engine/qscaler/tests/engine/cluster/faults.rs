@@ -1,0 +1,249 @@
+//! An API server that fails, and engines that are killed meanwhile: no worker notices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+
+use super::failover::Engines;
+use super::qworkers::workers_max;
+use super::shop::Shop;
+use crate::fixture::seed;
+
+/// What is done to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// It is refused: too many requests.
+    TooMany,
+    /// It fails.
+    Fails,
+    /// It is carried out, and the answer is that it took too long.
+    Late,
+    /// It is carried out, and the answer is cut off.
+    Lost,
+    /// A watch ends in the middle.
+    Cut,
+}
+
+/// Stands between engines and the API server.
+struct Proxy {
+    client: Client,
+    random: Mutex<u64>,
+    /// Whether it does anything to requests.
+    is_at_it: AtomicBool,
+    /// How often, for requests that read and for those that write.
+    done: Mutex<BTreeMap<(Fault, bool), usize>>,
+}
+
+impl Proxy {
+    /// Returns it with where it listens.
+    async fn start(client: Client) -> (Arc<Self>, String) {
+        let proxy = Arc::new(Self {
+            client,
+            random: Mutex::new(seed() | 1),
+            is_at_it: AtomicBool::new(true),
+            done: Mutex::default(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(any(answer)).with_state(Arc::clone(&proxy));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (proxy, address)
+    }
+
+    /// Xorshift, at most `max` less one.
+    fn random(&self, max: u64) -> u64 {
+        let mut state = self.random.lock().unwrap();
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state % max
+    }
+
+    /// One of four requests meets a fault, two of three watches are cut.
+    fn fault(&self, request: &Request) -> Option<Fault> {
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let fault = match (is_watch, self.random(48)) {
+            (true, 0..32) => Fault::Cut,
+            (false, 0..3) => Fault::TooMany,
+            (false, 3..6) => Fault::Fails,
+            (false, 6..9) => Fault::Late,
+            (false, 9..12) => Fault::Lost,
+            _ => return None,
+        };
+        let fault = self.is_at_it.load(Ordering::Relaxed).then_some(fault)?;
+        let writes = request.method() != Method::GET;
+        *self.done.lock().unwrap().entry((fault, writes)).or_default() += 1;
+        Some(fault)
+    }
+
+    async fn forward(&self, request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        // The client knows the server's name itself, and says who asks.
+        parts.headers.remove(HOST);
+        parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+        match self.client.send(Request::from_parts(parts, body.into())).await {
+            Ok(answer) => answer.map(Body::new),
+            Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        }
+    }
+}
+
+/// A request carried out, or not, as chance wants it.
+async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    match proxy.fault(&request) {
+        None => proxy.forward(request).await,
+        Some(Fault::TooMany) => {
+            let mut answer = status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests");
+            answer.headers_mut().insert(RETRY_AFTER, "1".parse().unwrap());
+            answer
+        }
+        Some(Fault::Fails) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        Some(Fault::Late) => {
+            proxy.forward(request).await;
+            status(StatusCode::GATEWAY_TIMEOUT, "Timeout")
+        }
+        Some(Fault::Lost) => proxy.forward(request).await.map(|_| Body::from_stream(stream::once(cut()))),
+        Some(Fault::Cut) => {
+            let wait = Duration::from_millis(proxy.random(8_000));
+            let until_then = |body: Body| body.into_data_stream().take_until(tokio::time::sleep(wait));
+            let of = |part: Result<Bytes, axum::Error>| part.map_err(io::Error::other);
+            let answer = proxy.forward(request).await;
+            answer.map(|body| Body::from_stream(until_then(body).map(of).chain(stream::once(cut()))))
+        }
+    }
+}
+
+/// With it a body ends before its end.
+async fn cut() -> io::Result<Bytes> {
+    Err(io::ErrorKind::ConnectionReset.into())
+}
+
+/// A failure as the API server tells of one.
+fn status(code: StatusCode, reason: &str) -> Response {
+    let told = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "a fault of the test", "reason": reason, "code": code.as_u16(),
+    });
+    (code, [(CONTENT_TYPE, "application/json")], told.to_string()).into_response()
+}
+
+/// Pods that are to stay, and have claimed nothing.
+async fn unclaimed(shop: &Shop) -> BTreeSet<String> {
+    let pods = shop.pods().await;
+    // Read later: who has claimed meanwhile makes the number no larger than it was.
+    let claimed = shop.claimed("mail").await;
+    let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
+    let uids = pods.iter().filter(stays).map(|pod| pod.uid().unwrap());
+    uids.filter(|uid| !claimed.contains(uid)).collect()
+}
+
+/// One load after the other.
+struct Load<'a> {
+    shop: &'a Shop,
+    engines: Engines<'a>,
+    killed: usize,
+    max: usize,
+    pushed: usize,
+}
+
+impl Load<'_> {
+    /// From zero to all and back to zero; an engine is killed on the way up or on the way down.
+    async fn wave(&mut self, kill_early: bool) {
+        let tasks = 5 * self.max;
+        self.shop.push("mail", tasks, 1_000..4_000);
+        self.pushed += tasks;
+        if kill_early {
+            self.kill_leader().await;
+        }
+        self.until("all are there", async |load| {
+            let offers = load.shop.offers("mail").await;
+            unclaimed(load.shop).await.len() == load.max && !offers.iter().any(|it| it.starts_with("open"))
+        })
+        .await;
+        self.nobody_leaves_before_the_last_tasks().await;
+        if !kill_early {
+            self.kill_leader().await;
+        }
+        let pushed = self.pushed;
+        self.until("the tasks are done", async |load| load.shop.ended() == pushed).await;
+        self.until("the pods are gone", async |load| load.shop.pods().await.is_empty()).await;
+        self.shop.every_task_was_done_once(pushed);
+    }
+
+    async fn kill_leader(&mut self) {
+        self.until("an engine leads", async |load| load.engines.do_lead()).await;
+        self.engines.kill_leader();
+        self.killed += 1;
+        self.until("another one leads", async |load| load.engines.do_lead()).await;
+    }
+
+    /// While there are as many tasks as workers, the number wanted is the largest: whoever is there stays.
+    async fn nobody_leaves_before_the_last_tasks(&mut self) {
+        let before = unclaimed(self.shop).await;
+        loop {
+            self.engines.do_lead();
+            let now = unclaimed(self.shop).await;
+            // Read last: there were no fewer before.
+            if self.pushed - self.shop.ended() < self.max {
+                break;
+            }
+            assert_eq!(now, before);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn until(&mut self, what: &str, mut so: impl AsyncFnMut(&mut Self) -> bool) {
+        let shop = self.shop;
+        shop.until(what, async |shop| {
+            self.engines.do_lead();
+            let there = unclaimed(shop).await;
+            assert!(there.len() <= self.max, "{there:?}");
+            so(self).await
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_fails_costs_no_task_and_no_worker_too_many() {
+    println!("seed {}", seed());
+    let shop = Shop::open().await;
+    let (proxy, address) = Proxy::start(shop.cluster.client.clone()).await;
+    let kubeconfig = shop.path("through-the-proxy");
+    shop.write_kubeconfig(&kubeconfig, |cluster| *cluster = json!({"server": address})).await;
+    let engines = Engines::start(&shop, kubeconfig).await;
+    shop.create("mail", workers_max(), |_| ()).await;
+    let mut load = Load { shop: &shop, engines, killed: 0, max: workers_max() as usize, pushed: 0 };
+    let waves = if std::env::var_os("QSCALER_FULL").is_some() { 8 } else { 2 };
+    for wave in 0..waves {
+        load.wave(wave % 2 == 0).await;
+    }
+    load.until("the ledger is empty", async |load| {
+        let status = load.shop.qworker("mail").await.status.unwrap();
+        status.ledger.unwrap()["offers"] == json!({})
+    })
+    .await;
+    proxy.is_at_it.store(false, Ordering::Relaxed);
+    let done = proxy.done.lock().unwrap().clone();
+    // Two were started at first, one for each that was killed, and one for each that ended by itself.
+    println!("{done:?}; killed {} of {} engines", load.killed, load.engines.started());
+    let kinds = [Fault::TooMany, Fault::Fails, Fault::Late, Fault::Lost];
+    let wanted = kinds.iter().flat_map(|kind| [(*kind, false), (*kind, true)]).chain([(Fault::Cut, false)]);
+    wanted.for_each(|met| assert!(done.contains_key(&met), "{met:?} is not among {done:?}"));
+    let last = load.engines.last();
+    shop.close(last).await;
+}
