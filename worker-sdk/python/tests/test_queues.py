@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,6 +21,7 @@ from qscaler.queue.redis import RedisQueue
 from qscaler.queue.redis_server import Line, Script, Server
 from qscaler.report import Answer, Opening, Report, State
 from qscaler.settings import Settings
+from qscaler.task import Lease
 
 SOON = 0.2
 
@@ -219,6 +221,104 @@ def test_an_ack_and_a_task_whose_answers_were_lost_both_come_right(
     assert queue.fetch(SOON, Stop()) is None
     assert queue.ack_and_take(first.lease) == (False, None)
     assert system.measure("q") == (0, 0, 0, 1 if next_payload is None else 2)
+
+
+def one_of_two_alike(url: str) -> tuple[RedisSystem, Queue, Lease]:
+    """A worker that knows of one of two tasks in its list that look alike."""
+    system = RedisSystem(url)
+    system.client.lpush("qscaler:{q}:processing:one", "alike", "alike")
+    queue = open_queue(url, "one", "q")
+    first = queue.fetch(SOON, Stop())
+    assert first is not None
+    return system, queue, first.lease
+
+
+def finish(queue: Queue) -> int:
+    """Does what is there. How many tasks that were."""
+    done = 0
+    while (leased := queue.fetch(SOON, Stop())) is not None:
+        assert queue.ack(leased.lease)
+        done += 1
+    return done
+
+
+def test_a_task_that_ends_while_the_worker_looks_hides_none_that_looks_like_it(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, queue, first = one_of_two_alike(redis_server.url)
+    is_ended, has_looked = threading.Event(), threading.Event()
+    run, ask = Server.run, Server.ask
+
+    def answer_late(server: Server, script: Script, keys: list[str], *arguments: Any) -> Any:
+        answer = run(server, script, keys, *arguments)
+        if "qscaler:{q}:counters" in keys:
+            is_ended.set()
+            # Time for what should not happen; at once if it does.
+            has_looked.wait(0.5)
+        return answer
+
+    def see(server: Server, *command: Any) -> Any:
+        answer = ask(server, *command)
+        if command[0] == "LRANGE":
+            has_looked.set()
+        return answer
+
+    with ThreadPoolExecutor() as pool, monkeypatch.context() as during:
+        during.setattr(Server, "run", answer_late)
+        during.setattr(Server, "ask", see)
+        kept = pool.submit(queue.ack, first)
+        assert is_ended.wait(30)
+        found = queue.fetch(SOON, Stop())
+        assert kept.result(30)
+    assert found is not None, "the other one"
+    assert queue.ack(found.lease)
+    assert finish(queue) == 0
+    assert system.measure("q") == (0, 0, 0, 2)
+
+
+def test_an_ack_whose_answer_was_lost_ends_no_other_task_that_looks_alike(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, queue, first = one_of_two_alike(redis_server.url)
+    run = Server.run
+
+    def lose(server: Server, script: Script, keys: list[str], *arguments: Any) -> Any:
+        run(server, script, keys, *arguments)
+        raise QueueError("the answer is lost")
+
+    with monkeypatch.context() as during:
+        during.setattr(Server, "run", lose)
+        with pytest.raises(QueueError):
+            queue.ack(first)
+    assert queue.fetch(SOON, Stop()) is None, "the other one is taken for it"
+    assert queue.ack_and_take(first) == (True, None)
+    assert finish(queue) == 1
+    assert system.measure("q") == (0, 0, 0, 2)
+
+
+@pytest.mark.parametrize("may_end", [True, False])
+def test_a_worker_that_leaves_in_doubt_stays_the_holder_until_its_lease_ends(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, may_end: bool
+) -> None:
+    system = RedisSystem(redis_server.url)
+    if not may_end:
+        system.client.execute_command("ACL", "SETUSER", "default", "-client|kill")  # type: ignore[no-untyped-call]
+    queue = open_queue(system.url, "one", "q")
+    assert queue.fetch(SOON, Stop()) is None
+    ask = Line.ask
+
+    def lose(line: Line, *command: Any) -> Any:
+        if command[0] == "BLMOVE":
+            raise QueueError("the answer is lost")
+        return ask(line, *command)
+
+    with monkeypatch.context() as during:
+        during.setattr(Line, "ask", lose)
+        with pytest.raises(QueueError):
+            queue.fetch(SOON, Stop())
+    queue.leave()
+    leases: Any = system.client.zrange("qscaler:{q}:leases", 0, -1)
+    assert leases == ([] if may_end else [b"one"]), "a task may yet come where it is not known that none does"
 
 
 def test_a_take_that_comes_late_takes_nothing(
