@@ -40,9 +40,9 @@ CLAIM = Script("server", "opening", "claim")
 FENCE = Script("next", "fence")
 HOLD = Script("hold")
 LEAVE = Script("leave")
-REAP = Script("reap")
+REAP = Script("interrupted", "reap")
 REPORT = Script("server", "opening", "report")
-RETURN = Script("return")
+RETURN = Script("interrupted", "return")
 TAKE = Script("next", "take")
 TURN = Script("next", "turn")
 
@@ -89,6 +89,8 @@ class RedisQueue(Queue):
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._held_since: float | None = None
+        #: What an earlier life of this worker held is not in its list any more.
+        self._has_begun = False
         # There may be a task in this worker's lists that it does not know of: an answer was lost, or the
         # worker has started again.
         self._is_unsure = True
@@ -111,6 +113,7 @@ class RedisQueue(Queue):
         if stop.is_set():
             return None
         try:
+            self._begin_life()
             self._hold_before_fetch()
             leased = self._recover() if self._is_unsure else None
             if leased is not None:
@@ -121,6 +124,15 @@ class RedisQueue(Queue):
         except QueueError:
             self._lost_answer()
             raise
+
+    def _begin_life(self) -> None:
+        """A worker that starts again under its name does not go on with what it held.
+
+        Each of these attempts has failed, and a task that takes its worker down must not be tried for ever.
+        """
+        if not self._has_begun:
+            self._reap_from(self._worker)
+            self._has_begun = True
 
     def _lost_answer(self) -> None:
         """What was asked may have been done, or be done only later."""
@@ -337,8 +349,8 @@ class RedisQueue(Queue):
     def give_back(self, lease: Lease, delay: float, counts: bool) -> bool:
         """See `Queue`."""
         keys = self._keys[lease.queue]
-        others = [keys.queue, keys.attempts, keys.delayed, keys.counters]
-        return self._on_held(RETURN, lease, others, _milliseconds(delay), int(counts))
+        others = [keys.queue, keys.attempts, keys.delayed, keys.counters, keys.interrupted]
+        return self._on_held(RETURN, lease, others, _milliseconds(delay), int(counts), self._worker)
 
     def bury(self, lease: Lease, error: str) -> bool:
         """See `Queue`."""
@@ -348,6 +360,10 @@ class RedisQueue(Queue):
 
     def reap(self) -> int:
         """See `Queue`."""
+        return self._reap_from()
+
+    def _reap_from(self, *also: str) -> int:
+        """Takes tasks from holders that have given no sign of life, and from this one, where it is named."""
         back = 0
         for keys in self._queues:
             names = [
@@ -358,8 +374,10 @@ class RedisQueue(Queue):
                 keys.counters,
                 keys.dead,
                 keys.errors,
+                keys.interrupted,
             ]
-            back += int(self._server.run(REAP, names, keys.processing, self._settings.attempts_max))
+            limits = (keys.processing, self._settings.attempts_max)
+            back += int(self._server.run(REAP, names, *limits, *also))
         return back
 
     def report(self, report: Report) -> Answer:
