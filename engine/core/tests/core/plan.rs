@@ -113,6 +113,7 @@ impl World {
                         name,
                         process: Process::Running,
                         since,
+                        fate: None,
                         usage: None,
                         outdated: false,
                     });

@@ -350,6 +350,7 @@ impl Sight {
             name: self.name.clone(),
             process,
             since: Time(0),
+            fate: None,
             usage: None,
             outdated: self.outdated,
         }
