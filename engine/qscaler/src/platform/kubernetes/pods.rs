@@ -3,6 +3,7 @@
 //! A worker's identity is its pod's uid. Every deletion names it, and where no process may run also the
 //! version that was looked at, so that what has changed meanwhile is left alone.
 
+mod fate;
 mod template;
 
 use std::sync::Arc;
@@ -174,6 +175,7 @@ fn seen(pod: &Pod, hash: Option<&str>) -> Option<Seen> {
         name: metadata.name.clone()?,
         process: process(pod),
         since: Time(metadata.creation_timestamp.as_ref()?.0.as_millisecond()),
+        fate: fate::of(pod),
         usage: None,
         outdated: made_of.zip(hash).is_some_and(|(of, now)| of != label_of(now)),
     })

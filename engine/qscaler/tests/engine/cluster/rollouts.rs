@@ -57,7 +57,8 @@ async fn a_new_pod_spec_replaces_busy_workers_and_no_task_notices() {
         let pods = shop.pods().await;
         let claimed = shop.claimed("mail").await;
         let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
-        let unclaimed = pods.iter().filter(stays).filter(|pod| !claimed.contains(&pod.uid().unwrap())).count();
+        let unclaimed =
+            pods.iter().filter(stays).filter(|pod| !claimed.contains(&pod.uid().unwrap())).count();
         assert!(unclaimed <= workers + 2, "{unclaimed} pods have claimed nothing");
         staying(&pods).len() == workers && pods.iter().all(|pod| hash(pod) != old.as_ref())
     })
