@@ -5,6 +5,7 @@ mod deploy;
 mod explain;
 mod failover;
 mod in_pod;
+mod interrupted;
 mod qworkers;
 mod rollouts;
 mod secrets;
