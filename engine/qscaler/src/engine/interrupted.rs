@@ -4,7 +4,7 @@
 //! Whoever cuts tasks off or gives them back writes that down in the same atomic step, and an engine says
 //! before it counts that it does. So each is counted once, also by engines that are killed and by several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use qscaler_core::fleet::{Process, Seen};
@@ -62,17 +62,22 @@ impl Interrupted {
                 life.is_running = false;
             }
         }
-        for (worker, life) in &mut self.lives {
-            if life.gone.is_none() && fleet.iter().all(|seen| seen.id != *worker) {
-                life.gone = Some(now);
-            }
+        let there: BTreeSet<_> = fleet.iter().map(|seen| &seen.id).collect();
+        for (_, life) in self.lives.iter_mut().filter(|(worker, _)| !there.contains(worker)) {
+            life.gone.get_or_insert(now);
         }
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Time) {
         self.lives.retain(|_, life| life.gone.is_none_or(|at| now.since(at) <= GONE.0));
-        let mut gone: Vec<_> = self.lives.values().filter_map(|life| life.gone).collect();
-        if gone.len() > GONE.1 {
-            gone.sort_unstable();
-            let oldest = gone.get(gone.len() - GONE.1).copied();
-            self.lives.retain(|_, life| life.gone < oldest.or(life.gone) || life.gone.is_none());
+        let mut gone: Vec<_> =
+            self.lives.iter().filter_map(|(worker, life)| Some((life.gone?, worker))).collect();
+        let too_many = gone.len().saturating_sub(GONE.1);
+        gone.sort_unstable();
+        let oldest: Vec<_> = gone.into_iter().take(too_many).map(|(_, worker)| worker.clone()).collect();
+        for worker in oldest {
+            self.lives.remove(&worker);
         }
     }
 
@@ -179,5 +184,104 @@ impl Keeper {
         }
         hold.interrupted.queues.insert(queue.to_owned(), counted);
         fresh
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests {
+    use qscaler_core::interrupted::{Cause, End, Fate, How, Why};
+    use qscaler_protocol::PROTOCOL;
+    use qscaler_protocol::report::{Durations, Report, State};
+
+    use super::*;
+
+    fn worker(number: u64) -> WorkerId {
+        WorkerId::new(format!("worker{number:06}"))
+    }
+
+    fn running(number: u64) -> Seen {
+        Seen {
+            id: worker(number),
+            name: "mail-1".into(),
+            process: Process::Running,
+            since: Time(0),
+            fate: None,
+            usage: None,
+            outdated: false,
+        }
+    }
+
+    fn report(boot: &str, late_acks: u64) -> Received {
+        let report = Report {
+            protocol: PROTOCOL,
+            worker: worker(1),
+            boot: BootId::new(boot),
+            state: State::Idle,
+            state_ms: 0,
+            slots: 1,
+            busy_slots: 0,
+            done: 0,
+            failed: 0,
+            late_acks,
+            busy_ms: 0,
+            durations: Durations::default(),
+            claim: None,
+            epoch: None,
+            pid: None,
+        };
+        Received { report, epoch: None, age_ms: 0, released: false }
+    }
+
+    #[test]
+    fn workers_that_are_gone_are_forgotten_when_they_are_many_or_long_gone() {
+        let mut known = Interrupted::new(1);
+        for number in 0..1_500 {
+            known.see(&[running(number)], Time(1));
+        }
+        assert_eq!(known.lives.len(), 1_001, "the one that is there, and a thousand");
+        known.see(&[running(1_499)], Time(2 + 24 * 3_600_000));
+        assert_eq!(known.lives.keys().collect::<Vec<_>>(), [&worker(1_499)]);
+    }
+
+    #[test]
+    fn how_a_process_ended_is_known_of_the_worker_that_it_was() {
+        let mut known = Interrupted::new(1);
+        known.see(&[running(1)], Time(1));
+        let end = Some(End { how: How::Code(137), at: Time(2) });
+        let fate = Some(Fate { worker: worker(1), end, going: None });
+        known.see(&[Seen { fate, ..running(2) }], Time(3));
+        let cause_of = |number| cause(Why::Lost, known.lives.get(&worker(number)), Time(3));
+        assert_eq!([cause_of(1), cause_of(2), cause_of(3)], [Cause::Killed, Cause::Stalled, Cause::Unknown]);
+    }
+
+    #[test]
+    fn an_interruption_is_told_when_its_cause_is_known_or_will_not_be_and_never_before_an_earlier_one() {
+        let mut known = Interrupted::new(1);
+        known.see(&[running(1), running(2)], Time(0));
+        let entry =
+            |number, why, of| Interruption { number, why, tasks: 1, worker: worker(of), seen: Time(0) };
+        let entries = [entry(4, Why::Grace, 1), entry(5, Why::Lost, 1), entry(6, Why::Grace, 2)];
+        assert_eq!(known.settled(&entries, 3, Time(1)), 4);
+        assert_eq!(known.settled(&entries, 4, Time(1)), 4, "more may be heard of the next");
+        assert_eq!(known.settled(&entries, 4, Time(10_000)), 6, "or nothing");
+        known.note(&[Step::Terminate { worker: worker(1) }]);
+        assert_eq!(known.settled(&entries, 4, Time(1)), 6);
+    }
+
+    #[test]
+    fn late_acknowledgements_are_counted_by_what_each_life_of_a_worker_adds() {
+        let mut known = Interrupted::new(1);
+        let mut tell = |boot, late_acks| {
+            let reports = BTreeMap::from([(worker(1), report(boot, late_acks))]);
+            known.see(&[running(1)], Time(0));
+            known.late_acks(&reports)
+        };
+        assert_eq!(tell("first", 3), 0, "what was before this engine is not its own");
+        assert_eq!([tell("first", 3), tell("first", 5), tell("second", 1), tell("second", 1)], [0, 2, 1, 0]);
+        assert_eq!(known.late_acks(&BTreeMap::new()), 0);
+        let back = BTreeMap::from([(worker(1), report("second", 2))]);
+        assert_eq!(known.late_acks(&back), 1, "reports that were lost for a while change nothing");
+        assert!(known.late.unwrap().contains_key(&worker(1)));
     }
 }

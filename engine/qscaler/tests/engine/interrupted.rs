@@ -133,6 +133,14 @@ fn signal(name: &str, process: u32) {
     assert!(status.unwrap().success());
 }
 
+#[test]
+fn every_cause_is_explained_where_metrics_are() {
+    let text = include_str!("../../../../deploy/README.md");
+    for cause in qscaler_core::interrupted::Cause::ALL {
+        assert!(text.contains(&format!("| `{cause}` |")), "{cause}");
+    }
+}
+
 fn on_sqlite() -> Scene<'static> {
     let site = Site::new();
     let file = site.path("queue.db");

@@ -48,3 +48,65 @@ fn going(pod: &Pod) -> Option<Going> {
     let deleted = pod.metadata.deletion_timestamp.as_ref().map(|_| Going::Deleted);
     by_node.or(by_condition).or(deleted)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn fate(deleted: bool, status: Value) -> Option<(Option<How>, Option<Going>)> {
+        let mut metadata = json!({"uid": "uid"});
+        if deleted {
+            metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap();
+        of(&pod).map(|fate| (fate.end.map(|end| end.how), fate.going))
+    }
+
+    #[test]
+    fn a_pod_says_how_its_containers_ended_and_why_it_goes() {
+        let container = |of: &[(&str, &str, i32, u32)]| {
+            let states = of.iter().map(|(state, reason, code, second)| {
+                let at = format!("2026-01-01T00:00:{second:02}Z");
+                let ended = json!({"reason": reason, "exitCode": code, "finishedAt": at});
+                ((*state).to_owned(), json!({"terminated": ended}))
+            });
+            let mut container =
+                json!({"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0});
+            container.as_object_mut().unwrap().extend(states);
+            container
+        };
+        let ended = |of: &[(&str, &str, i32, u32)]| json!({"containerStatuses": [container(of)]});
+        let target = |reason: &str| json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason}]});
+        let oom = Some(How::OutOfMemory);
+        for (deleted, status, expected) in [
+            (false, json!({}), None),
+            (false, json!({"containerStatuses": [container(&[])]}), None),
+            (false, ended(&[("lastState", "OOMKilled", 137, 1)]), Some((oom, None))),
+            (false, ended(&[("state", "Error", 137, 1)]), Some((Some(How::Code(137)), None))),
+            (
+                false,
+                ended(&[("lastState", "OOMKilled", 137, 1), ("state", "Error", 1, 2)]),
+                Some((Some(How::Code(1)), None)),
+            ),
+            (
+                false,
+                json!({"containerStatuses": [container(&[("state", "Completed", 0, 1)]), container(&[("state", "OOMKilled", 137, 2)])]}),
+                Some((oom, None)),
+            ),
+            (true, json!({}), Some((None, Some(Going::Deleted)))),
+            (false, json!({"reason": "Evicted"}), Some((None, Some(Going::Evicted)))),
+            (false, json!({"reason": "NodeShutdown"}), Some((None, Some(Going::Node)))),
+            (true, json!({"reason": "Preempting"}), Some((None, Some(Going::Preempted)))),
+            (true, target("EvictionByEvictionAPI"), Some((None, Some(Going::Evicted)))),
+            (true, target("TerminationByKubelet"), Some((None, Some(Going::Evicted)))),
+            (true, target("PreemptionByScheduler"), Some((None, Some(Going::Preempted)))),
+            (true, target("DeletionByTaintManager"), Some((None, Some(Going::Node)))),
+            (true, target("DeletionByPodGC"), Some((None, Some(Going::Node)))),
+        ] {
+            assert_eq!(fate(deleted, status.clone()), expected, "{status}");
+        }
+    }
+}
