@@ -188,7 +188,6 @@ impl Keeper {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use qscaler_core::interrupted::{Cause, End, Fate, How, Why};
     use qscaler_protocol::PROTOCOL;

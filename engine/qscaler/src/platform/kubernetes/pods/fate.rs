@@ -50,7 +50,6 @@ fn going(pod: &Pod) -> Option<Going> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use serde_json::{Value, json};
 
