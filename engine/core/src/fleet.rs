@@ -9,6 +9,7 @@ use qscaler_protocol::name::{BootId, Epoch, WorkerId};
 use qscaler_protocol::path::{Offer, Path};
 use qscaler_protocol::report::{Received, State};
 
+use crate::interrupted::Fate;
 use crate::ledger::Ledger;
 use crate::time::Time;
 
@@ -51,6 +52,9 @@ pub struct Seen {
     pub process: Process,
     /// When it was created.
     pub since: Time,
+    /// How its last process ended, or that of the worker before it under this name, and why it has to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fate: Option<Fate>,
     /// What it uses, where that could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

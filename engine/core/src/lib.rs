@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod golden;
 pub mod hash;
 pub mod infer;
+pub mod interrupted;
 pub mod ledger;
 pub mod memory;
 pub mod observe;

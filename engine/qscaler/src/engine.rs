@@ -3,6 +3,7 @@
 //! A keeper's tick is observe, decide, plan, apply, remember (`engine/tick.rs`). Keepers share
 //! polls, never locks: a source or workload that is slow delays nobody else.
 
+mod interrupted;
 mod keeper;
 mod observe;
 mod polls;

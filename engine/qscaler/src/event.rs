@@ -1,8 +1,10 @@
 //! Everything that the engine tells the outside, in one place: log lines and metrics are made of it.
 
 use qscaler_core::decide::Decision;
+use qscaler_core::interrupted::Cause;
 use qscaler_core::plan::{RolloutState, Step};
 use qscaler_core::workload::Source;
+use qscaler_protocol::name::WorkerId;
 
 use crate::ports::{Listen, PortError};
 
@@ -77,6 +79,24 @@ pub enum Event {
         workload: String,
         /// How it is now.
         target: Box<TargetState>,
+    },
+    /// Work on tasks was cut off: they run again.
+    Interrupted {
+        /// `namespace/name`.
+        workload: String,
+        /// Who worked on them.
+        worker: WorkerId,
+        /// Why.
+        cause: Cause,
+        /// How many.
+        tasks: u64,
+    },
+    /// Workers have acknowledged tasks after they had lost them: these may have run twice.
+    LateAcks {
+        /// `namespace/name`.
+        workload: String,
+        /// How many.
+        tasks: u64,
     },
     /// A source answers now, or does so no more.
     Source {
@@ -174,6 +194,13 @@ impl Listen for Log {
                 for complaint in target.complaints() {
                     tracing::warn!(workload, complaint, "the target");
                 }
+            }
+            Event::Interrupted { workload, worker, cause, tasks } => {
+                let (_, about) = cause.about();
+                tracing::warn!(workload, %worker, %cause, tasks, "tasks were cut off and run again: {about}");
+            }
+            Event::LateAcks { workload, tasks } => {
+                tracing::warn!(workload, tasks, "tasks were acknowledged late: they may have run twice");
             }
             Event::Source { source, failure: None } => tracing::info!(url = source.url, "the source answers"),
             Event::Source { source, failure: Some(failure) } => {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use qscaler_core::decide::Because;
+use qscaler_core::interrupted::Cause;
 use qscaler_core::plan::Step;
 
 use crate::event::Event;
@@ -33,6 +34,12 @@ struct Settled {
     because: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutOff {
+    workload: String,
+    cause: &'static str,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum StepName {
     Start,
@@ -53,6 +60,8 @@ pub struct Metrics {
     ticks: Family<Settled, Counter>,
     steps: Family<Change, Counter>,
     failures: Family<Workload, Counter>,
+    interrupted: Family<CutOff, Counter>,
+    late_acks: Family<Workload, Counter>,
     rules: Gauge,
     workloads: Gauge,
     errors: Gauge,
@@ -71,6 +80,8 @@ impl Metrics {
             ticks: Family::default(),
             steps: Family::default(),
             failures: Family::default(),
+            interrupted: Family::default(),
+            late_acks: Family::default(),
             rules: Gauge::default(),
             workloads: Gauge::default(),
             errors: Gauge::default(),
@@ -98,6 +109,19 @@ impl Metrics {
             self.steps.clone(),
         );
         r.register("failures", "Ticks that could not be finished", self.failures.clone());
+        let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.about()).collect();
+        let causes =
+            causes.iter().map(|(name, about)| format!("{name}: {about}")).collect::<Vec<_>>().join("; ");
+        r.register(
+            "tasks_interrupted",
+            format!("Tasks that were cut off and run again, each counted once, by what became of their worker: {causes}"),
+            self.interrupted.clone(),
+        );
+        r.register(
+            "late_acks",
+            "Tasks acknowledged by workers that had lost them: they may have run twice",
+            self.late_acks.clone(),
+        );
         r.register("rules", "Rules that hold", self.rules.clone());
         r.register("workloads", "Workloads that are looked after", self.workloads.clone());
         r.register(
@@ -163,6 +187,13 @@ impl Listen for Metrics {
             Event::Done { workload, step } => self.count_step(workload, step),
             Event::TickFailed { workload, .. } => {
                 self.failures.get_or_create(&Workload { workload: workload.clone() }).inc();
+            }
+            Event::Interrupted { workload, cause, tasks, .. } => {
+                let label = CutOff { workload: workload.clone(), cause: cause.about().0 };
+                self.interrupted.get_or_create(&label).inc_by(*tasks);
+            }
+            Event::LateAcks { workload, tasks } => {
+                self.late_acks.get_or_create(&Workload { workload: workload.clone() }).inc_by(*tasks);
             }
             Event::Reloaded { rules, workloads, errors, kept, refused } => {
                 let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

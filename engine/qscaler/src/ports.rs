@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use qscaler_core::document::rule::RuleDocument;
 use qscaler_core::fleet::Seen;
+use qscaler_core::interrupted::Interruption;
 use qscaler_core::ledger::Ledger;
 use qscaler_core::plan::Scale;
 use qscaler_core::record::Line;
@@ -117,6 +118,11 @@ pub trait Store: Send + Sync {
 pub trait Source: Send + Sync {
     /// Measures these queues in one go; a queue that nobody has used yet is empty.
     async fn measure(&self, queues: &[String]) -> Asked<BTreeMap<String, Measure>>;
+    /// The last times that work on tasks of a queue was cut off, as the last measurement found them, in
+    /// rising order; none where the system does not write them down.
+    fn interruptions(&self, _queue: &str) -> Arc<Vec<Interruption>> {
+        Arc::default()
+    }
 }
 
 /// Carries offers, claims and reports. Every operation is one atomic step, as in [`Path`].
@@ -141,6 +147,11 @@ pub trait ControlPath: Send + Sync {
     async fn release(&self, uid: &WorkloadUid, worker: &WorkerId, boot: &BootId) -> Asked<bool>;
     /// Deletes what a worker reported.
     async fn forget(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
+    /// Says before interruptions are counted that they are, so that no other engine does, and none after this
+    /// one. Returns the number after which to count; when asked again, the same.
+    async fn count(&self, _uid: &WorkloadUid, counting: Counting<'_>) -> Asked<u64> {
+        Ok(counting.last)
+    }
 }
 
 /// The arguments of [`Path::adopt`].
@@ -154,6 +165,20 @@ pub struct Adopt<'a> {
     pub floor: OfferId,
     /// The claims that are known.
     pub claims: &'a BTreeMap<OfferId, WorkerId>,
+}
+
+/// The arguments of [`ControlPath::count`].
+#[derive(Clone, Copy, Debug)]
+pub struct Counting<'a> {
+    /// The queue.
+    pub queue: &'a str,
+    /// The last interruption that was counted. None: this only begins, after the last one that any engine has
+    /// counted, else after `last`.
+    pub known: Option<u64>,
+    /// The last one that is to be counted.
+    pub last: u64,
+    /// A name for who asks.
+    pub by: &'a str,
 }
 
 /// A connection to one queue system.

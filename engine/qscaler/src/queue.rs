@@ -1,5 +1,6 @@
 //! Queue systems: what is measured in them, and offers carried through them. One file per system.
 
+mod interruptions;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod sqlite;

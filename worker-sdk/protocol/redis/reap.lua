@@ -1,16 +1,16 @@
 -- Takes tasks from holders that have given no sign, and brings back those whose delay is over.
--- KEYS: leases, queue, attempts, delayed, counters, dead, errors of the dead.
--- ARGV: the beginning of processing lists' names, the most attempts.
+-- KEYS: leases, queue, attempts, delayed, counters, dead, errors of the dead, interrupted.
+-- ARGV: the beginning of processing lists' names, the most attempts, and from a worker that has just started
+-- its own name: what it holds is of the life before, and is taken from it, too.
 -- How many tasks went back to the queue.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local back = 0
--- A score under zero says when a holder was given up. It stays for a while: should it still live, and a
--- task come to it late, the next look finds it.
-for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+local function take_from(holder)
     local list = ARGV[1] .. holder
-    local score = tonumber(redis.call('ZSCORE', KEYS[1], holder))
-    for _, payload in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    local payloads = redis.call('LRANGE', list, 0, -1)
+    if #payloads == 0 then return end
+    for _, payload in ipairs(payloads) do
         local digest = redis.sha1hex(payload)
         local attempts = redis.call('HINCRBY', KEYS[3], digest, 1)
         if attempts >= tonumber(ARGV[2]) then
@@ -25,6 +25,14 @@ for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
         end
     end
     redis.call('DEL', list)
+    write_down(KEYS[8], KEYS[5], 'lost', #payloads, holder)
+end
+if ARGV[3] then take_from(ARGV[3]) end
+-- A score under zero says when a holder was given up. It stays for a while: should it still live, and a
+-- task come to it late, the next look finds it.
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+    local score = tonumber(redis.call('ZSCORE', KEYS[1], holder))
+    take_from(holder)
     if score >= 0 then
         redis.call('ZADD', KEYS[1], -now, holder)
     elseif -score < now - 600000 then

@@ -27,6 +27,28 @@ CREATE TABLE IF NOT EXISTS qscaler_dead (
     died_ms INTEGER NOT NULL
 );
 
+-- Times when a worker's work on tasks was cut off: `lost` when it stopped renewing, `grace` when it had to end.
+CREATE TABLE IF NOT EXISTS qscaler_interrupted (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    why TEXT NOT NULL CHECK (why IN ('lost', 'grace')),
+    tasks INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS qscaler_interrupted_of ON qscaler_interrupted (queue, number);
+-- The last thousand are kept.
+CREATE TRIGGER IF NOT EXISTS qscaler_interrupted_trim AFTER INSERT ON qscaler_interrupted BEGIN
+    DELETE FROM qscaler_interrupted WHERE number <= NEW.number - 1000;
+END;
+-- Up to which one each workload has counted them.
+CREATE TABLE IF NOT EXISTS qscaler_counted (
+    workload TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    before INTEGER NOT NULL,
+    PRIMARY KEY (workload, queue)
+) WITHOUT ROWID;
+
 -- Counts per queue, kept by the triggers below, so that reading them costs the same at any length.
 CREATE TABLE IF NOT EXISTS qscaler_queues (
     queue TEXT PRIMARY KEY,

@@ -12,11 +12,11 @@ macro_rules! texts {
 
 texts! {
     ACK = "ack.lua";
-    RETURN = "return.lua";
+    RETURN = "interrupted.lua" "return.lua";
     BURY = "bury.lua";
     HOLD = "hold.lua";
     LEAVE = "leave.lua";
-    REAP = "reap.lua";
+    REAP = "interrupted.lua" "reap.lua";
     ATTEMPTS = "attempts.lua";
     TAKE = "next.lua" "take.lua";
     TURN = "next.lua" "turn.lua";
@@ -31,6 +31,7 @@ texts! {
     PATH = "server.lua" "path.lua";
     RELEASE = "release.lua";
     FORGET = "forget.lua";
+    COUNT = "count.lua";
 }
 
 /// Keys of a queue.
@@ -49,12 +50,14 @@ pub struct QueueKeys {
     pub delayed: String,
     /// Hash: failed attempts by digest of the payload.
     pub attempts: String,
-    /// Hash: `departed`, the tasks that left for good.
+    /// Hash: `departed`, the tasks that left for good; `interrupted`, the number of the last interruption.
     pub counters: String,
     /// List: tasks that failed for good.
     pub dead: String,
     /// List: why, in the same order, as JSON.
     pub errors: String,
+    /// List: times when a holder's work was cut off, `NUMBER:WHY:TASKS:HOLDER`, the newest first.
+    pub interrupted: String,
 }
 
 impl QueueKeys {
@@ -71,6 +74,7 @@ impl QueueKeys {
             counters: key("counters"),
             dead: key("dead"),
             errors: key("errors"),
+            interrupted: key("interrupted"),
         }
     }
 }
@@ -85,12 +89,19 @@ pub struct PathKeys {
     pub reports: String,
     /// Set: workers that were released.
     pub released: String,
+    /// Hash: by queue, the interruption up to which the workload has counted them, `NUMBER:BEFORE:WHO`.
+    pub counted: String,
 }
 
 impl PathKeys {
     /// The keys of this workload.
     pub fn of(workload: &crate::name::WorkloadUid) -> Self {
         let key = |name: &str| format!("qscaler:{{{workload}}}:{name}");
-        Self { offers: key("offers"), reports: key("reports"), released: key("released") }
+        Self {
+            offers: key("offers"),
+            reports: key("reports"),
+            released: key("released"),
+            counted: key("counted"),
+        }
     }
 }

@@ -18,6 +18,8 @@ texts! {
     BURY = "bury.sql";
     REAP = "reap.sql";
     MEASURE = "measure.sql";
+    INTERRUPTED = "interrupted.sql";
+    COUNT = "count.sql";
     REPORT = "report.sql";
     CLAIM = "claim.sql";
     ADOPT = "adopt.sql";

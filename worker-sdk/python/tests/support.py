@@ -115,6 +115,10 @@ class System(ABC):
         """Waiting, in flight, delayed, departed."""
 
     @abstractmethod
+    def interrupted(self, queue: str) -> list[tuple[str, int, str]]:
+        """Why, how many tasks, the worker whose work was cut off; the first first."""
+
+    @abstractmethod
     def dead(self, queue: str) -> list[tuple[bytes, str]]:
         """Payloads that failed for good, and why; the first first."""
 
@@ -149,11 +153,19 @@ class RedisSystem(System):
     def push(self, queue: str, payload: bytes) -> None:
         self.client.lpush(queue, payload)
 
-    def measure(self, queue: str) -> tuple[int, int, int, int]:
+    def _measure(self, queue: str) -> list[Any]:
         keys = QueueKeys(queue)
-        names = [keys.queue, keys.leases, keys.delayed, keys.counters]
-        length, inflight, delayed, departed = self._run(Script("measure"), names, keys.processing)
+        names = [keys.queue, keys.leases, keys.delayed, keys.counters, keys.interrupted]
+        answer: list[Any] = self._run(Script("measure"), names, keys.processing, 0)
+        return answer
+
+    def measure(self, queue: str) -> tuple[int, int, int, int]:
+        length, inflight, delayed, departed, _, _ = self._measure(queue)
         return length, inflight, delayed, departed
+
+    def interrupted(self, queue: str) -> list[tuple[str, int, str]]:
+        entries = [entry.decode().split(":", 3)[1:] for entry in self._measure(queue)[5]]
+        return [(why, int(tasks), worker) for why, tasks, worker in reversed(entries)]
 
     def dead(self, queue: str) -> list[tuple[bytes, str]]:
         keys = QueueKeys(queue)
@@ -207,6 +219,10 @@ class SqliteSystem(System):
             return 0, 0, 0, 0
         length, inflight, delayed, _, departed, _ = rows[0]
         return length, inflight, delayed, departed
+
+    def interrupted(self, queue: str) -> list[tuple[str, int, str]]:
+        rows = self._database.run("interrupted", {"queue": queue, "known": 0})
+        return [(why, tasks, worker) for _, why, tasks, worker in rows]
 
     def dead(self, queue: str) -> list[tuple[bytes, str]]:
         rows = self.query("SELECT payload, error FROM qscaler_dead WHERE queue = ? ORDER BY id", queue)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,6 +21,7 @@ from qscaler.queue.redis import RedisQueue
 from qscaler.queue.redis_server import Line, Script, Server
 from qscaler.report import Answer, Opening, Report, State
 from qscaler.settings import Settings
+from qscaler.task import Lease
 
 SOON = 0.2
 
@@ -89,6 +91,42 @@ def test_a_task_whose_holder_gives_no_sign_of_life_goes_to_another(system: Syste
     assert system.measure("high") == (0, 0, 0, 1)
     assert system.dead("high") == [(b"second", "it is poison")]
     other.leave()
+
+
+def test_it_is_written_down_whose_work_was_cut_off_and_why(system: System) -> None:
+    one, other = open_queue(system.url, "one"), open_queue(system.url, "other")
+    for payload in (b"1", b"2", b"3"):
+        system.push("high", payload)
+    held = [it.lease for it in (one.fetch(SOON, Stop()) for _ in range(3)) if it is not None]
+    assert one.ack(held[0])
+    assert one.give_back(held[1], 0.0, False)
+    assert not one.give_back(held[1], 0.0, False), "asked again"
+    assert system.interrupted("high") == [("grace", 1, "one")]
+    failed = other.fetch(SOON, Stop())
+    assert failed is not None
+    assert other.give_back(failed.lease, 0.0, True), "a task that failed was not cut off"
+    assert other.fetch(SOON, Stop()) is not None
+    until("both have lost what they held", lambda: len(system.interrupted("high")) == 3 or other.reap() < 0)
+    assert other.reap() == 0
+    lost = sorted(system.interrupted("high")[1:])
+    assert lost == [("lost", 1, "one"), ("lost", 1, "other")]
+    assert system.interrupted("low") == []
+
+
+def test_a_worker_that_starts_again_under_its_name_has_lost_what_it_held(redis_server: RedisServer) -> None:
+    system = RedisSystem(redis_server.url)
+    for number in range(3):
+        system.push("high", b"%d" % number)
+    attempts = []
+    # A task that takes its worker down is not tried for ever.
+    for _ in range(6):
+        queue = open_queue(system.url, "one")
+        leased = queue.fetch(SOON, Stop())
+        assert leased is not None
+        attempts.append((leased.task.payload, leased.task.attempt))
+    assert attempts == [*((b"0", attempt) for attempt in range(1, 6)), (b"1", 1)]
+    assert system.interrupted("high") == [("lost", 1, "one")] * 5
+    assert [payload for payload, _ in system.dead("high")] == [b"0"]
 
 
 def test_a_task_that_waits_for_its_moment_comes_after_it(system: System) -> None:
@@ -219,6 +257,115 @@ def test_an_ack_and_a_task_whose_answers_were_lost_both_come_right(
     assert queue.fetch(SOON, Stop()) is None
     assert queue.ack_and_take(first.lease) == (False, None)
     assert system.measure("q") == (0, 0, 0, 1 if next_payload is None else 2)
+
+
+def one_of_two_alike(redis_server: RedisServer) -> tuple[RedisSystem, Queue, Lease]:
+    """A worker that knows of one of two tasks in its list that look alike, and that there may be another."""
+    system = RedisSystem(redis_server.url)
+    queue = open_queue(system.url, "one", "q")
+    system.push("q", b"alike")
+    first = queue.fetch(SOON, Stop())
+    assert first is not None
+    lose_a_fetch(system, queue)
+    system.client.lpush("qscaler:{q}:processing:one", "alike")
+    return system, queue, first.lease
+
+
+def lose_a_fetch(system: RedisSystem, queue: Queue) -> None:
+    """The server may have moved a task."""
+    for client in system.client.client_list():
+        if client["name"] == "qscaler":
+            system.client.client_kill_filter(_id=client["id"])
+    with pytest.raises(QueueError):
+        queue.fetch(SOON, Stop())
+
+
+def finish(queue: Queue) -> int:
+    """Does what is there. How many tasks that were."""
+    done = 0
+    while (leased := queue.fetch(SOON, Stop())) is not None:
+        assert queue.ack(leased.lease)
+        done += 1
+    return done
+
+
+def test_a_task_that_ends_while_the_worker_looks_hides_none_that_looks_like_it(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, queue, first = one_of_two_alike(redis_server)
+    is_ended, has_looked = threading.Event(), threading.Event()
+    run, ask = Server.run, Server.ask
+
+    def answer_late(server: Server, script: Script, keys: list[str], *arguments: Any) -> Any:
+        answer = run(server, script, keys, *arguments)
+        if "qscaler:{q}:counters" in keys:
+            is_ended.set()
+            # Time for what should not happen; at once if it does.
+            has_looked.wait(0.5)
+        return answer
+
+    def see(server: Server, *command: Any) -> Any:
+        answer = ask(server, *command)
+        if command[0] == "LRANGE":
+            has_looked.set()
+        return answer
+
+    with ThreadPoolExecutor() as pool, monkeypatch.context() as during:
+        during.setattr(Server, "run", answer_late)
+        during.setattr(Server, "ask", see)
+        kept = pool.submit(queue.ack, first)
+        assert is_ended.wait(30)
+        found = queue.fetch(SOON, Stop())
+        assert kept.result(30)
+    assert found is not None, "the other one"
+    assert queue.ack(found.lease)
+    assert finish(queue) == 0
+    assert system.measure("q") == (0, 0, 0, 2)
+
+
+def test_an_ack_whose_answer_was_lost_ends_no_other_task_that_looks_alike(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, queue, first = one_of_two_alike(redis_server)
+    run = Server.run
+
+    def lose(server: Server, script: Script, keys: list[str], *arguments: Any) -> Any:
+        run(server, script, keys, *arguments)
+        raise QueueError("the answer is lost")
+
+    with monkeypatch.context() as during:
+        during.setattr(Server, "run", lose)
+        with pytest.raises(QueueError):
+            queue.ack(first)
+    assert queue.fetch(SOON, Stop()) is None, "the other one is taken for it"
+    assert queue.ack_and_take(first) == (True, None)
+    assert finish(queue) == 1
+    assert system.measure("q") == (0, 0, 0, 2)
+
+
+@pytest.mark.parametrize("may_end", [True, False])
+def test_a_worker_that_leaves_in_doubt_stays_the_holder_until_its_lease_ends(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, may_end: bool
+) -> None:
+    system = RedisSystem(redis_server.url)
+    if not may_end:
+        system.client.execute_command("ACL", "SETUSER", "default", "-client|kill")  # type: ignore[no-untyped-call]
+    queue = open_queue(system.url, "one", "q")
+    assert queue.fetch(SOON, Stop()) is None
+    ask = Line.ask
+
+    def lose(line: Line, *command: Any) -> Any:
+        if command[0] == "BLMOVE":
+            raise QueueError("the answer is lost")
+        return ask(line, *command)
+
+    with monkeypatch.context() as during:
+        during.setattr(Line, "ask", lose)
+        with pytest.raises(QueueError):
+            queue.fetch(SOON, Stop())
+    queue.leave()
+    leases: Any = system.client.zrange("qscaler:{q}:leases", 0, -1)
+    assert leases == ([] if may_end else [b"one"]), "a task may yet come where it is not known that none does"
 
 
 def test_a_take_that_comes_late_takes_nothing(

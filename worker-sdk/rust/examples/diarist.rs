@@ -1,6 +1,7 @@
 //! A worker that keeps a diary, for the tests that kill it. A task is a text `ID MILLISECONDS`; its body
 //! sleeps that long and writes down when it began and ended. With `DIARIST_HANGS` it stops for ever
-//! after its first fetch: the queue system has given a task away, and the worker does not know it yet.
+//! after its first fetch: the queue system has given a task away, and the worker does not know it yet. With
+//! `DIARIST_EATS` the first attempt of each task takes so many MiB of memory.
 
 use std::error::Error;
 use std::fs::File;
@@ -53,7 +54,10 @@ async fn work(diary: Arc<Diary>, task: Task) -> Result<(), String> {
     let write =
         |what: &str| diary.write(&format!("{what} {id} {}", task.attempt)).map_err(|it| it.to_string());
     write("start")?;
+    let eats: usize = std::env::var("DIARIST_EATS").ok().and_then(|it| it.parse().ok()).unwrap_or_default();
+    let eaten: Vec<_> = (0..if task.attempt == 1 { eats } else { 0 }).map(|_| vec![1_u8; 1 << 20]).collect();
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    drop(eaten);
     write("end")
 }
 

@@ -69,6 +69,7 @@ impl Scale {
             name: format!("{workload}-{number}"),
             process: Process::Waiting,
             since: now,
+            fate: None,
             usage: None,
             outdated: false,
             unready: true,

@@ -10,6 +10,7 @@
 mod catalog;
 mod decide;
 mod diagnostics;
+mod interrupted;
 mod memory;
 mod model;
 mod plan;

@@ -116,6 +116,7 @@ impl World {
                         name,
                         process: Process::Running,
                         since,
+                        fate: None,
                         usage: None,
                         outdated: false,
                         unready: false,

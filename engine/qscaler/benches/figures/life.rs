@@ -50,6 +50,7 @@ impl Life {
             name: format!("mail-{number}"),
             process: Process::Running,
             since: Time(0),
+            fate: None,
             usage: None,
             outdated: false,
             unready: false,

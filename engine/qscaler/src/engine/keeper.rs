@@ -13,6 +13,7 @@ use qscaler_core::time::Time;
 use qscaler_core::workload::Workload;
 use qscaler_protocol::name::WorkloadUid;
 
+use super::interrupted::Interrupted;
 use super::observe::Shown;
 use super::polls::{POLL_EVERY, Polls, Subscription};
 use super::{Mode, Order};
@@ -42,6 +43,8 @@ pub(super) struct Hold {
     pub(super) recorder: Recorder,
     pub(super) decided: Option<Decision>,
     pub(super) shown: Shown,
+    /// What is known of tasks that were cut off.
+    pub(super) interrupted: Interrupted,
     /// How far a rollout was, when that was told last.
     pub(super) rollout: Option<RolloutState>,
     /// How things were with what makes the workers, when that was told last.
@@ -114,6 +117,7 @@ impl Keeper {
             subscription,
             memory,
             recorder: Recorder::default(),
+            interrupted: Interrupted::new(self.ports.random.bits()),
             decided: None,
             shown: Shown::default(),
             rollout: None,

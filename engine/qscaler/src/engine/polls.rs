@@ -95,6 +95,11 @@ impl Subscription {
         }
     }
 
+    /// Whether no other workload reads this queue here.
+    pub(crate) fn is_alone(&self, queue: &str) -> bool {
+        lock(&self.shared.queues).get(queue) == Some(&1)
+    }
+
     /// The queue system; while it has never answered, why.
     pub(crate) fn system(&self) -> Asked<QueueSystem> {
         let system = lock(&self.shared.system).clone();

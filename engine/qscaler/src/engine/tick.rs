@@ -55,6 +55,8 @@ impl Keeper {
         let outcome = self.apply(hold, &observed.version, plan).await;
         let rolls = outcome.rolling || observed.ledger.rolling.is_some();
         self.remember(hold, decided, acts, (&outcome.done, rolls)).await;
+        let seen = (&*observed.fleet, &observed.shown.reports);
+        self.tell_interrupted(hold, seen, &outcome.done).await;
         hold.shown = observed.shown;
         if hold.order.mode >= Mode::Drain && left == 0 {
             // Without workers there is nothing to wait for, whether or not the queue system answers.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use qscaler_core::fleet::{Seen, Usage};
+use qscaler_core::interrupted::{self, Fate};
 use qscaler_core::time::Time;
 use qscaler_core::workload::Workload;
 use qscaler_protocol::environment;
@@ -203,6 +204,8 @@ impl Local {
         if row.state == State::Ending {
             return self.inner.rows.delete(worker).await;
         }
+        let end = Some(interrupted::End { how: ending.how, at: wall_clock() });
+        self.inner.rows.ended(&row, &Fate { worker: worker.clone(), end, going: None }).await?;
         let ran = row.started.map_or(Duration::ZERO, |since| wall_clock().since(since));
         let failures = if ran >= STABLE { 0 } else { row.failures + 1 };
         let pause = (BACK_OFF.0 * 2_u32.saturating_pow(failures.saturating_sub(1)).min(512)).min(BACK_OFF.1);

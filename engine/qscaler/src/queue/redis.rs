@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use redis::{Script, ScriptInvocation, cmd, pipe};
 
 use qscaler_core::infer::{Inference, Look};
+use qscaler_core::interrupted::Interruption;
 use qscaler_core::signal::Measure;
 use qscaler_core::workload;
 use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId, WorkloadUid};
@@ -15,8 +16,9 @@ use qscaler_protocol::redis::{self as texts, PathKeys, QueueKeys};
 use qscaler_protocol::report::Received;
 use qscaler_worker::redis::Server;
 
+use super::interruptions::{Interruptions, interruption};
 use crate::clock::wall_clock;
-use crate::ports::{Adopt, Asked, ControlPath, PortError, QueueSystem, Source};
+use crate::ports::{Adopt, Asked, ControlPath, Counting, PortError, QueueSystem, Source};
 
 pub(super) async fn connect(source: &workload::Source, address: &str) -> Asked<QueueSystem> {
     let server = Server::connect(address).await.map_err(|error| PortError::new(&source.url, error))?;
@@ -25,6 +27,7 @@ pub(super) async fn connect(source: &workload::Source, address: &str) -> Asked<Q
         url: source.url.clone(),
         scripts: Scripts::new(),
         inferences: Mutex::default(),
+        interruptions: Interruptions::default(),
     });
     Ok(QueueSystem { source: queues.clone(), control: queues })
 }
@@ -35,7 +38,11 @@ struct RedisQueues {
     url: String,
     scripts: Scripts,
     inferences: Mutex<BTreeMap<String, Inference>>,
+    interruptions: Interruptions,
 }
+
+/// Length, in flight, delayed, departed; the number of the last interruption, and new ones, the newest first.
+type MeasureAnswer = (u64, u64, u64, u64, u64, Vec<String>);
 
 /// The scripts of the control path, each hashed once.
 struct Scripts {
@@ -46,6 +53,7 @@ struct Scripts {
     path: Script,
     release: Script,
     forget: Script,
+    count: Script,
 }
 
 impl Scripts {
@@ -58,6 +66,7 @@ impl Scripts {
             path: Script::new(texts::PATH),
             release: Script::new(texts::RELEASE),
             forget: Script::new(texts::FORGET),
+            count: Script::new(texts::COUNT),
         }
     }
 }
@@ -88,24 +97,36 @@ impl Source for RedisQueues {
             let keys = QueueKeys::of(queue);
             // The read-only form, so that a user with read rights suffices.
             let mut command = cmd("EVAL_RO");
-            command.arg(texts::MEASURE).arg(4);
+            command.arg(texts::MEASURE).arg(5);
             command
                 .arg(keys.queue)
                 .arg(keys.leases)
                 .arg(keys.delayed)
                 .arg(keys.counters)
-                .arg(keys.processing);
+                .arg(keys.interrupted)
+                .arg(keys.processing)
+                .arg(self.interruptions.known(queue));
             commands.add_command(command);
         }
-        let answers: Vec<(u64, u64, u64, u64)> =
+        let answers: Vec<MeasureAnswer> =
             self.server.ask_all(&commands).await.map_err(|error| self.failed(error))?;
         let now = wall_clock();
         let mut inferences = self.inferences.lock().unwrap_or_else(PoisonError::into_inner);
-        let measure = |(queue, (length, inflight, delayed, departed)): (&String, (u64, u64, u64, u64))| {
+        let measure = |(queue, answer): (&String, MeasureAnswer)| {
+            let (length, inflight, delayed, departed, last, fresh) = answer;
+            self.interruptions.add(
+                queue,
+                last,
+                fresh.iter().rev().filter_map(|it| parse_entry(it)).collect(),
+            );
             let inference = inferences.entry(queue.clone()).or_default();
             (queue.clone(), inference.observe(now, Look { length, inflight, delayed, departed }))
         };
         Ok(queues.iter().zip(answers).map(measure).collect())
+    }
+
+    fn interruptions(&self, queue: &str) -> Arc<Vec<Interruption>> {
+        self.interruptions.of(queue)
     }
 }
 
@@ -195,6 +216,21 @@ impl ControlPath for RedisQueues {
         let mut script = self.scripts.forget.key(&keys.reports);
         self.done(script.key(&keys.released).arg(worker.as_str())).await.map(|_| ())
     }
+
+    async fn count(&self, uid: &WorkloadUid, counting: Counting<'_>) -> Asked<u64> {
+        let mut script = self.scripts.count.key(PathKeys::of(uid).counted);
+        let known = counting.known.map(|known| known.to_string()).unwrap_or_default();
+        script.arg(counting.queue).arg(known).arg(counting.last).arg(counting.by);
+        self.run(&script).await
+    }
+}
+
+/// `NUMBER:WHY:TASKS:HOLDER`.
+fn parse_entry(text: &str) -> Option<Interruption> {
+    let (number, rest) = text.split_once(':')?;
+    let (why, rest) = rest.split_once(':')?;
+    let (tasks, holder) = rest.split_once(':')?;
+    Some(interruption(number.parse().ok()?, why, tasks.parse().ok()?, holder))
 }
 
 fn parse_offer(state: &str) -> Offer {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::types::Value;
 
+use qscaler_core::interrupted::Interruption;
 use qscaler_core::signal::Measure;
 use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId, WorkloadUid};
 use qscaler_protocol::path::{Offer, Path, Withdrawal};
@@ -13,18 +14,21 @@ use qscaler_protocol::report::Received;
 use qscaler_protocol::sqlite as texts;
 use qscaler_worker::sqlite::{Database, Parameters, Row, path_of};
 
-use crate::ports::{Adopt, Asked, ControlPath, PortError, QueueSystem, Source};
+use super::interruptions::{Interruptions, interruption};
+use crate::ports::{Adopt, Asked, ControlPath, Counting, PortError, QueueSystem, Source};
 use crate::store::{number_at, text_at, value};
 
 pub(super) async fn connect(url: &str) -> Asked<QueueSystem> {
     let database = Database::open(path_of(url)).await.map_err(|error| PortError::new(url, error))?;
-    let queues = Arc::new(SqliteQueues { database, url: url.to_owned() });
+    let queues =
+        Arc::new(SqliteQueues { database, url: url.to_owned(), interruptions: Interruptions::default() });
     Ok(QueueSystem { source: queues.clone(), control: queues })
 }
 
 struct SqliteQueues {
     database: Database,
     url: String,
+    interruptions: Interruptions,
 }
 
 impl SqliteQueues {
@@ -48,15 +52,29 @@ impl SqliteQueues {
 #[async_trait]
 impl Source for SqliteQueues {
     async fn measure(&self, queues: &[String]) -> Asked<BTreeMap<String, Measure>> {
-        let texts = queues.iter().map(|queue| (texts::MEASURE, vec![("queue", value(queue))])).collect();
-        let results = self.run_all(texts, |_, _| true).await?;
-        Ok(queues.iter().cloned().zip(results.iter().map(|rows| measure(rows.first()))).collect())
+        let known = |queue: &String| whole(self.interruptions.known(queue));
+        let measures = queues.iter().map(|queue| (texts::MEASURE, vec![("queue", value(queue))]));
+        let interruptions = queues
+            .iter()
+            .map(|queue| (texts::INTERRUPTED, vec![("queue", value(queue)), ("known", known(queue))]));
+        let results = self.run_all(measures.chain(interruptions).collect(), |_, _| true).await?;
+        let (measures, interruptions) = results.split_at(queues.len());
+        for (queue, rows) in queues.iter().zip(interruptions) {
+            let fresh: Vec<_> = rows.iter().map(entry).collect();
+            let last = fresh.last().map_or_else(|| self.interruptions.known(queue), |last| last.number);
+            self.interruptions.add(queue, last, fresh);
+        }
+        Ok(queues.iter().cloned().zip(measures.iter().map(|rows| measure(rows.first()))).collect())
+    }
+
+    fn interruptions(&self, queue: &str) -> Arc<Vec<Interruption>> {
+        self.interruptions.of(queue)
     }
 }
 
 fn measure(row: Option<&Row>) -> Measure {
     let Some(row) = row else { return Measure::default() };
-    let count = |column| u64::try_from(number_at(row, column)).unwrap_or_default();
+    let count = |column| number_of(row, column);
     let oldest = matches!(row.get(5), Some(Value::Integer(_))).then(|| count(5) as f64 / 1000.0);
     Measure {
         length: count(0),
@@ -151,6 +169,30 @@ impl ControlPath for SqliteQueues {
         let parameters = vec![("workload", value(uid)), ("worker", value(worker))];
         self.run(texts::FORGET, parameters).await.map(|_| ())
     }
+
+    async fn count(&self, uid: &WorkloadUid, counting: Counting<'_>) -> Asked<u64> {
+        let parameters = vec![
+            ("workload", value(uid)),
+            ("queue", value(counting.queue)),
+            ("known", counting.known.map_or(Value::Null, whole)),
+            ("last", whole(counting.last)),
+        ];
+        let rows = self.run(texts::COUNT, parameters).await?;
+        Ok(rows.first().map_or(counting.last, |row| number_of(row, 0)))
+    }
+}
+
+fn entry(row: &Row) -> Interruption {
+    let text = |column| text_at(row, column).unwrap_or_default();
+    interruption(number_of(row, 0), text(1), number_of(row, 2), text(3))
+}
+
+fn number_of(row: &Row, column: usize) -> u64 {
+    u64::try_from(number_at(row, column)).unwrap_or_default()
+}
+
+fn whole(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn project(uid: &WorkloadUid, epoch: &Epoch, id: OfferId, offer: &Offer) -> (&'static str, Parameters) {
@@ -183,5 +225,5 @@ fn id(number: i64) -> OfferId {
 }
 
 fn number(id: OfferId) -> Value {
-    Value::Integer(i64::try_from(id.0).unwrap_or(i64::MAX))
+    whole(id.0)
 }

@@ -30,6 +30,14 @@ CREATE TABLE IF NOT EXISTS workers (
     PRIMARY KEY (uid, name)
 ) WITHOUT ROWID;
 
+-- How the last process under each worker's name ended: by then a row may be of the next one.
+CREATE TABLE IF NOT EXISTS endings (
+    uid TEXT NOT NULL,                  -- of the workload
+    name TEXT NOT NULL,
+    fate TEXT NOT NULL,                 -- JSON
+    PRIMARY KEY (uid, name)
+) WITHOUT ROWID;
+
 -- Memories: windows, history. Losing one costs smoothness, never a worker.
 CREATE TABLE IF NOT EXISTS checkpoints (
     uid TEXT PRIMARY KEY,

@@ -12,6 +12,7 @@ mod faults;
 mod foreign;
 mod idle;
 mod in_pod;
+mod interrupted;
 mod many;
 mod owners;
 mod qworkers;

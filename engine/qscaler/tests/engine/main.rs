@@ -14,6 +14,7 @@ mod deploy;
 #[cfg(all(feature = "http", feature = "kubernetes"))]
 mod explain;
 mod fixture;
+mod interrupted;
 mod local;
 mod loops;
 mod queues;

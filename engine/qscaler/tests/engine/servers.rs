@@ -1,5 +1,7 @@
 //! Tests that need a server of the distribution's packages; `cargo ci` brings it.
 
+mod interrupted;
+
 use qscaler::ports::Connect;
 use qscaler::queue::ByUrl;
 use qscaler_core::workload::{Source, System};

@@ -456,6 +456,7 @@ impl Platform for World {
                 name: name.to_owned(),
                 process: Process::Running,
                 since: now,
+                fate: None,
                 usage: None,
                 outdated: false,
                 unready: false,

@@ -63,12 +63,14 @@ class QueueKeys:
         self.delayed = key("delayed")
         #: Hash: failed attempts by digest of the payload.
         self.attempts = key("attempts")
-        #: Hash: `departed`, the tasks that left for good.
+        #: Hash: `departed`, the tasks that left for good; `interrupted`, the number of the last interruption.
         self.counters = key("counters")
         #: List: tasks that failed for good.
         self.dead = key("dead")
         #: List: why, in the same order, as JSON.
         self.errors = key("errors")
+        #: List: times when a holder's work was cut off, `NUMBER:WHY:TASKS:HOLDER`, the newest first.
+        self.interrupted = key("interrupted")
 
 
 class PathKeys:

@@ -97,8 +97,8 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """Stops where it is."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Stops where it is, one turn later: what was cancelled before hears of it."""
+        self._loop.call_soon_threadsafe(self._loop.call_soon, self._loop.stop)
 
 
 class AsyncSlot(Slot):

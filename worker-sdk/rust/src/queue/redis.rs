@@ -110,6 +110,7 @@ impl Queue for RedisQueue {
         if stop.is_cancelled() {
             return Ok(None);
         }
+        self.begin(&mut fetching).await?;
         self.hold_before_fetch().await?;
         if let Some(leased) = self.recover(&mut fetching).await? {
             return Ok(Some(leased));
@@ -141,8 +142,10 @@ impl Queue for RedisQueue {
         let Some(OwnQueue { keys, processing }) = self.own(lease) else { return Ok(false) };
         let mut script = self.scripts.give_back.key(processing);
         script.key(&keys.queue).key(&keys.attempts).key(&keys.delayed).key(&keys.counters);
+        script.key(&keys.interrupted);
         let delay = milliseconds(delay).to_string();
-        self.on_held(lease, &mut script, &[&delay, if counts { "1" } else { "0" }]).await
+        let counts = if counts { "1" } else { "0" };
+        self.on_held(lease, &mut script, &[&delay, counts, self.worker.as_str()]).await
     }
 
     async fn bury(&self, lease: &Lease, error: &str) -> Result<bool, Error> {
@@ -154,15 +157,7 @@ impl Queue for RedisQueue {
     }
 
     async fn reap(&self) -> Result<usize, Error> {
-        let mut back = 0;
-        for OwnQueue { keys, .. } in &self.queues {
-            let mut script = self.scripts.reap.key(&keys.leases);
-            script.key(&keys.queue).key(&keys.attempts).key(&keys.delayed).key(&keys.counters);
-            script.key(&keys.dead).key(&keys.errors);
-            script.arg(&keys.processing).arg(self.settings.attempts_max);
-            back += self.server.run::<usize>(&script).await?;
-        }
-        Ok(back)
+        self.reap_from(None).await
     }
 
     async fn report(&self, report: &Report) -> Result<Answer, Error> {

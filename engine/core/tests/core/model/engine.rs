@@ -351,6 +351,7 @@ impl Sight {
             name: self.name.clone(),
             process,
             since: Time(0),
+            fate: None,
             usage: None,
             outdated: self.outdated,
             unready: false,

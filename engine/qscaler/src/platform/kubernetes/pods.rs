@@ -4,6 +4,7 @@
 //! version that was looked at, so that what has changed meanwhile is left alone.
 
 mod adoption;
+mod fate;
 mod template;
 
 use std::collections::BTreeSet;
@@ -238,6 +239,7 @@ fn seen(pod: &Pod, hash: Option<&str>) -> Option<Seen> {
         name: metadata.name.clone()?,
         process: process(pod),
         since: Time(metadata.creation_timestamp.as_ref()?.0.as_millisecond()),
+        fate: fate::of(pod),
         usage: None,
         outdated: made_of.zip(hash).is_some_and(|(of, now)| of != label_of(now)),
         unready: !is_ready(pod),

@@ -290,6 +290,8 @@ impl Listen for Reporter {
             Event::Adopted { .. }
             | Event::Released { .. }
             | Event::Done { .. }
+            | Event::Interrupted { .. }
+            | Event::LateAcks { .. }
             | Event::CommitLost { .. }
             | Event::MemoryFailed { .. }
             | Event::Source { .. } => {}

@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
+use qscaler_core::interrupted::How;
 use qscaler_core::workload::{Made, Password, Source, System, Workload};
 use qscaler_protocol::environment;
 
@@ -66,33 +67,37 @@ impl Recipe {
 }
 
 /// How a process ended.
-pub(super) struct Ending(String);
+pub(super) struct Ending {
+    text: String,
+    pub(super) how: How,
+}
 
 impl Ending {
     /// It was nobody's child here, so nobody was told.
     pub(super) fn unknown() -> Self {
-        Self("ended while no engine was its parent".into())
+        Self { text: "ended while no engine was its parent".into(), how: How::Unseen }
     }
 
     pub(super) fn never_began(reason: String) -> Self {
-        Self(reason)
+        Self { text: reason, how: How::Unseen }
     }
 
     fn of(status: io::Result<ExitStatus>) -> Self {
-        Self(match status {
+        let (text, how) = match status {
             Ok(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => format!("exit code {code}"),
-                (_, Some(signal)) => format!("ended by signal {signal}"),
-                _ => status.to_string(),
+                (Some(code), _) => (format!("exit code {code}"), How::Code(code)),
+                (_, Some(signal)) => (format!("ended by signal {signal}"), How::Code(128 + signal)),
+                _ => (status.to_string(), How::Unseen),
             },
-            Err(error) => format!("cannot wait for it: {error}"),
-        })
+            Err(error) => (format!("cannot wait for it: {error}"), How::Unseen),
+        };
+        Self { text, how }
     }
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

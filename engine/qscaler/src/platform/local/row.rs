@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 
 use qscaler_core::fleet::{Process, Seen, Usage};
+use qscaler_core::interrupted::Fate;
 use qscaler_core::time::Time;
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
 use qscaler_worker::sqlite::Parameters;
@@ -63,6 +64,7 @@ pub(super) struct Row {
     pub(super) born: String,
     pub(super) started: Option<Time>,
     pub(super) kill_at: Option<Time>,
+    pub(super) fate: Option<Fate>,
 }
 
 /// The rows for which a condition holds, in the order that [`Row::read`] expects.
@@ -70,7 +72,9 @@ macro_rules! rows_where {
     ($condition:literal) => {
         concat!(
             "SELECT uid, name, worker, state, target, created_ms, not_before_ms, failures, ended, engine, pid, born,
-                started_ms, kill_at_ms FROM workers WHERE ",
+                started_ms, kill_at_ms,
+                (SELECT fate FROM endings WHERE endings.uid = workers.uid AND endings.name = workers.name)
+            FROM workers WHERE ",
             $condition,
             " ORDER BY created_ms, name;"
         )
@@ -99,6 +103,7 @@ impl Row {
             born: text(11),
             started: optional(12),
             kill_at: optional(13),
+            fate: text_at(row, 14).and_then(|text| serde_json::from_str(text).ok()),
         })
     }
 
@@ -119,6 +124,7 @@ impl Row {
             name: self.name.clone(),
             process,
             since: self.created,
+            fate: self.fate.clone(),
             usage,
             outdated: false,
             unready: false,
@@ -230,6 +236,15 @@ impl Rows {
         self.store.run(text, parameters).await.map(|_| ())
     }
 
+    /// Writes down how the process of a row has ended.
+    pub(super) async fn ended(&self, row: &Row, fate: &Fate) -> Asked<()> {
+        let fate = serde_json::to_string(fate).map_err(|error| PortError::new("a worker's end", error))?;
+        let text = "INSERT INTO endings (uid, name, fate) VALUES (:uid, :name, :fate)
+            ON CONFLICT (uid, name) DO UPDATE SET fate = excluded.fate;";
+        let parameters = vec![("uid", value(&row.uid)), ("name", value(&row.name)), ("fate", value(fate))];
+        self.store.run(text, parameters).await.map(|_| ())
+    }
+
     /// Its process was told to end. `false`: none runs.
     pub(super) async fn ending(&self, worker: &WorkerId, kill_at: Time) -> Asked<bool> {
         let text = "UPDATE workers SET state = 'ending', kill_at_ms = :kill_at
@@ -244,7 +259,9 @@ impl Rows {
     }
 
     pub(super) async fn delete_if_no_process(&self, worker: &WorkerId) -> Asked<()> {
-        let text = "DELETE FROM workers WHERE worker = :worker AND state IN ('waiting', 'backOff');";
+        let text = "DELETE FROM endings WHERE (uid, name) IN (
+                SELECT uid, name FROM workers WHERE worker = :worker AND state IN ('waiting', 'backOff'));
+            DELETE FROM workers WHERE worker = :worker AND state IN ('waiting', 'backOff');";
         self.store.run(text, vec![("worker", value(worker))]).await.map(|_| ())
     }
 }

@@ -26,6 +26,7 @@ from qscaler.protocol import PathKeys, QueueKeys, random_name
 from qscaler.queue import Queue, Stop, identity_or_nobody
 from qscaler.queue.redis_server import ANSWER_MAX, Line, Script, Server
 from qscaler.queue.redis_watch import Watch
+from qscaler.queue.sharing import Sharing
 from qscaler.report import Answer, Opening, Report
 from qscaler.settings import Settings
 from qscaler.task import Lease, Leased, Task
@@ -33,16 +34,15 @@ from qscaler.task import Lease, Leased, Task
 #: A wait at the server that was to end is asked to do so again after this many seconds.
 UNBLOCK_EVERY = 0.05
 
-ACK = Script("ack")
 ATTEMPTS = Script("attempts")
 BURY = Script("bury")
 CLAIM = Script("server", "opening", "claim")
 FENCE = Script("next", "fence")
 HOLD = Script("hold")
 LEAVE = Script("leave")
-REAP = Script("reap")
+REAP = Script("interrupted", "reap")
 REPORT = Script("server", "opening", "report")
-RETURN = Script("return")
+RETURN = Script("interrupted", "return")
 TAKE = Script("next", "take")
 TURN = Script("next", "turn")
 
@@ -89,9 +89,13 @@ class RedisQueue(Queue):
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._held_since: float | None = None
+        #: What an earlier life of this worker held is not in its list any more.
+        self._has_begun = False
         # There may be a task in this worker's lists that it does not know of: an answer was lost, or the
         # worker has started again.
         self._is_unsure = True
+        #: Who ends a task shares it; who looks for a task that this worker does not know of has it alone.
+        self._ending = Sharing()
         #: A take whose answer was lost.
         self._lost_take: int | None = None
         #: A connection that waited for a task when its answer was lost, and until when the server may go on
@@ -109,6 +113,7 @@ class RedisQueue(Queue):
         if stop.is_set():
             return None
         try:
+            self._begin_life()
             self._hold_before_fetch()
             leased = self._recover() if self._is_unsure else None
             if leased is not None:
@@ -119,6 +124,15 @@ class RedisQueue(Queue):
         except QueueError:
             self._lost_answer()
             raise
+
+    def _begin_life(self) -> None:
+        """A worker that starts again under its name does not go on with what it held.
+
+        Each of these attempts has failed, and a task that takes its worker down must not be tried for ever.
+        """
+        if not self._has_begun:
+            self._reap_from(self._worker)
+            self._has_begun = True
 
     def _lost_answer(self) -> None:
         """What was asked may have been done, or be done only later."""
@@ -145,20 +159,18 @@ class RedisQueue(Queue):
 
     def _recover(self) -> Leased | None:
         """A task that is in this worker's lists and that it does not know of."""
-        # What it hears of meanwhile, in other threads, asks for another look.
-        self._is_unsure = not self._give_up()
-        for place, keys in enumerate(self._queues):
-            # First what is known: a task that ends meanwhile is not taken for an unknown one.
-            with self._lock:
-                held = [it.payload for it in self._held.values() if it.keys is keys]
-            for payload in self._server.ask("LRANGE", self._processing(keys), 0, -1):
-                if payload not in held:
-                    self._is_unsure = True
-                    return self._begin(place, payload)
-                held.remove(payload)
-            # But one that is not there any more may have hidden another that looks like it.
-            if held:
-                self._is_unsure = True
+        # No task ends meanwhile: it would be taken for an unknown one, or hide one that looks like it.
+        with self._ending.alone():
+            # First the server must not move a task any more for what was asked.
+            is_over = self._give_up()
+            for place, keys in enumerate(self._queues):
+                with self._lock:
+                    held = [it.payload for it in self._held.values() if it.keys is keys]
+                for payload in self._server.ask("LRANGE", self._processing(keys), 0, -1):
+                    if payload not in held:
+                        return self._begin(place, payload)
+                    held.remove(payload)
+            self._is_unsure = not is_over
         return None
 
     def _give_up(self) -> bool:
@@ -264,20 +276,16 @@ class RedisQueue(Queue):
     def ack_and_take(self, lease: Lease) -> tuple[bool, Leased | None]:
         """See `Queue`."""
         held = self._held.get(lease.token)
-        # A task that this worker does not know of comes first.
-        if held is None or self._is_unsure:
+        # A task that this worker does not know of comes first, and whether a lost turn has ended this one.
+        if held is None or held.lost_turn is not None or self._is_unsure:
             return self.ack(lease), None
-        number = next(self._numbers)
-        keys = [self._turns, self._processing(held.keys), held.keys.counters, held.keys.attempts]
         try:
             self._hold_before_fetch()
             line = self._connect()
             if self._watch is not None:
                 self._watch.take_news()
-            held.lost_turn = number
-            kept, taken = line.run(
-                TURN, [*keys, *self._take_from()], held.slot, number, held.payload, held.failed
-            )
+            held.lost_turn = next(self._numbers)
+            kept, taken = line.run(TURN, [*self._to_end(held), *self._take_from()], *self._turn(held))
         except QueueError:
             self._lost_answer()
             raise
@@ -287,19 +295,32 @@ class RedisQueue(Queue):
 
     def _on_held(self, script: Script, lease: Lease, keys: Sequence[str], *more: Any) -> bool:
         """Runs a script on a task that is held; its result is whether it still was."""
-        held = self._held.get(lease.token)
-        if held is None:
-            return False
-        # A turn that was done has ended it, and the task that came in its place may look like it.
-        was_turned = held.lost_turn is not None and self._fence(held.slot, held.lost_turn)
-        kept = was_turned or self._server.run(
-            script, [self._processing(held.keys), *keys], held.payload, *more
+        return self._end(
+            lease,
+            lambda held: self._server.run(script, [self._processing(held.keys), *keys], held.payload, *more),
         )
-        with self._lock:
-            self._held.pop(lease.token, None)
-        if was_turned:
-            self._is_unsure = True
-        return was_turned or bool(kept == 1)
+
+    def _end(self, lease: Lease, ask: Callable[[Held], Any]) -> bool:
+        """Ends the hold on a task; the answer is 1 when there still was one."""
+        with self._ending.shared():
+            held = self._held.get(lease.token)
+            if held is None:
+                return False
+            was_turned = self._was_turned(held)
+            kept = was_turned or ask(held) == 1
+            with self._lock:
+                self._held.pop(lease.token, None)
+            if was_turned:
+                # Until now it may have hidden one that looks like it.
+                self._is_unsure = True
+        return bool(kept)
+
+    def _was_turned(self, held: Held) -> bool:
+        """Whether a turn whose answer was lost has ended it. If not, it never will.
+
+        One that was done has ended it, and the task that came in its place may look like it.
+        """
+        return held.lost_turn is not None and self._fence(held.slot, held.lost_turn)
 
     def renew(self, lease: Lease) -> bool:
         """See `Queue`."""
@@ -310,14 +331,26 @@ class RedisQueue(Queue):
 
     def ack(self, lease: Lease) -> bool:
         """See `Queue`."""
-        keys = self._keys[lease.queue]
-        return self._on_held(ACK, lease, [keys.counters, keys.attempts])
+        # By a turn that takes no other: a repeated acknowledgement of a task that is ended would end one that
+        # looks like it.
+        return self._end(lease, self._end_by_turn)
+
+    def _end_by_turn(self, held: Held) -> Any:
+        held.lost_turn = next(self._numbers)
+        return self._server.run(TURN, self._to_end(held), *self._turn(held))[0]
+
+    def _to_end(self, held: Held) -> list[str]:
+        """The keys of a turn without those of the next task."""
+        return [self._turns, self._processing(held.keys), held.keys.counters, held.keys.attempts]
+
+    def _turn(self, held: Held) -> tuple[Any, ...]:
+        return held.slot, held.lost_turn, held.payload, held.failed
 
     def give_back(self, lease: Lease, delay: float, counts: bool) -> bool:
         """See `Queue`."""
         keys = self._keys[lease.queue]
-        others = [keys.queue, keys.attempts, keys.delayed, keys.counters]
-        return self._on_held(RETURN, lease, others, _milliseconds(delay), int(counts))
+        others = [keys.queue, keys.attempts, keys.delayed, keys.counters, keys.interrupted]
+        return self._on_held(RETURN, lease, others, _milliseconds(delay), int(counts), self._worker)
 
     def bury(self, lease: Lease, error: str) -> bool:
         """See `Queue`."""
@@ -327,6 +360,10 @@ class RedisQueue(Queue):
 
     def reap(self) -> int:
         """See `Queue`."""
+        return self._reap_from()
+
+    def _reap_from(self, *also: str) -> int:
+        """Takes tasks from holders that have given no sign of life, and from this one, where it is named."""
         back = 0
         for keys in self._queues:
             names = [
@@ -337,8 +374,10 @@ class RedisQueue(Queue):
                 keys.counters,
                 keys.dead,
                 keys.errors,
+                keys.interrupted,
             ]
-            back += int(self._server.run(REAP, names, keys.processing, self._settings.attempts_max))
+            limits = (keys.processing, self._settings.attempts_max)
+            back += int(self._server.run(REAP, names, *limits, *also))
         return back
 
     def report(self, report: Report) -> Answer:
@@ -359,8 +398,10 @@ class RedisQueue(Queue):
 
     def leave(self) -> None:
         """See `Queue`."""
-        # No task may come any more to a list that has no holder.
-        self._give_up()
+        # No task may come any more to a list that has no holder. Where one may, the lease ends by itself:
+        # until then, and for a while after, others look into the list.
+        if not self._give_up():
+            return
         for keys in self._queues:
             self._server.run(LEAVE, [keys.leases, self._processing(keys), self._turns], self._worker)
 

@@ -30,6 +30,8 @@ pub(super) struct Fetching {
     /// A take whose answer was lost.
     lost_take: Option<u64>,
     bells: Bells,
+    /// What an earlier life of this worker held is not in its list any more.
+    has_begun: bool,
 }
 
 /// A connection on which the server may still wait for a task.
@@ -59,6 +61,16 @@ impl Client {
 }
 
 impl RedisQueue {
+    /// A worker that starts again under its name does not go on with what it held: each of these attempts has
+    /// failed, and a task that takes its worker down must not be tried for ever.
+    pub(super) async fn begin(&self, fetching: &mut Fetching) -> Result<(), Error> {
+        if !fetching.has_begun {
+            self.reap_from(Some(&self.worker)).await?;
+            fetching.has_begun = true;
+        }
+        Ok(())
+    }
+
     /// A task that came to this worker's list by an answer that was lost.
     pub(super) async fn recover(&self, fetching: &mut Fetching) -> Result<Option<Leased>, Error> {
         if !*self.unsure.read().await {

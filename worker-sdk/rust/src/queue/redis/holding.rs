@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use redis::ScriptInvocation;
 use tokio::time::Instant;
 
+use qscaler_protocol::name::WorkerId;
+
 use super::scripts::Taken;
 use super::{OwnQueue, RedisQueue, milliseconds, no_answer};
 use crate::queue::Error;
@@ -54,6 +56,22 @@ impl RedisQueue {
             *since = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Takes tasks from holders that have given no sign of life, and from this one, where it is named.
+    pub(super) async fn reap_from(&self, also: Option<&WorkerId>) -> Result<usize, Error> {
+        let mut back = 0;
+        for OwnQueue { keys, .. } in &self.queues {
+            let mut script = self.scripts.reap.key(&keys.leases);
+            script.key(&keys.queue).key(&keys.attempts).key(&keys.delayed).key(&keys.counters);
+            script.key(&keys.dead).key(&keys.errors).key(&keys.interrupted);
+            script.arg(&keys.processing).arg(self.settings.attempts_max);
+            if let Some(also) = also {
+                script.arg(also.as_str());
+            }
+            back += self.server.run::<usize>(&script).await?;
+        }
+        Ok(back)
     }
 
     /// Notes that this worker holds a task that it has taken.
