@@ -208,6 +208,8 @@ mod tests {
             fate: None,
             usage: None,
             outdated: false,
+            unready: false,
+            marked: false,
         }
     }
 

@@ -116,19 +116,19 @@ async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
             proxy.forward(request).await;
             status(StatusCode::GATEWAY_TIMEOUT, "Timeout")
         }
-        Some(Fault::Lost) => proxy.forward(request).await.map(|_| Body::from_stream(stream::once(cut()))),
+        Some(Fault::Lost) => proxy.forward(request).await.map(|_| Body::from_stream(stream::iter([cut()]))),
         Some(Fault::Cut) => {
             let wait = Duration::from_millis(proxy.random(8_000));
             let until_then = |body: Body| body.into_data_stream().take_until(tokio::time::sleep(wait));
             let of = |part: Result<Bytes, axum::Error>| part.map_err(io::Error::other);
             let answer = proxy.forward(request).await;
-            answer.map(|body| Body::from_stream(until_then(body).map(of).chain(stream::once(cut()))))
+            answer.map(|body| Body::from_stream(until_then(body).map(of).chain(stream::iter([cut()]))))
         }
     }
 }
 
 /// With it a body ends before its end.
-async fn cut() -> io::Result<Bytes> {
+fn cut() -> io::Result<Bytes> {
     Err(io::ErrorKind::ConnectionReset.into())
 }
 

@@ -53,7 +53,7 @@ impl Shop {
     fn write_rules(&self, after: &str) {
         for file in fs::read_dir(RULES).unwrap().flatten() {
             let name = file.file_name().into_string().unwrap();
-            if name.ends_with(".yaml") {
+            if file.path().extension().is_some_and(|it| it == "yaml") {
                 let text = fs::read_to_string(file.path()).unwrap();
                 fs::write(self.path("new"), format!("{text}{after}")).unwrap();
                 fs::rename(self.path("new"), self.rules().join(name)).unwrap();
@@ -102,7 +102,9 @@ async fn deployments_of_others_are_never_written_to() {
     shop.deploy("letters", 0, |_| ()).await;
     shop.look_after("letters", 2, |_| ()).await;
     for round in 1..=3 {
-        ["mail", "post", "letters"].iter().for_each(|queue| shop.push(queue, 6, 300..800));
+        for queue in ["mail", "post", "letters"] {
+            shop.push(queue, 6, 300..800);
+        }
         shop.until("tasks are worked on", async |shop| shop.busy() > 0).await;
         let read = shop.times_read();
         shop.write_rules(&format!("# {round}\n"));

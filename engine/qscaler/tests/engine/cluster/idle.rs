@@ -17,7 +17,7 @@ const LIVE_EVERY: Duration = Duration::from_secs(30);
 /// How often each was asked: verb and resource.
 type Asked = BTreeMap<(String, String), usize>;
 
-async fn asked_since(shop: &Shop, begin: Timestamp) -> Vec<Request> {
+fn asked_since(shop: &Shop, begin: Timestamp) -> Vec<Request> {
     let asked = shop.cluster.asked_by(&shop.account()).into_iter();
     // The sign of life is given whatever there is to do.
     asked.filter(|request| request.at >= begin && request.resource != "leases").collect()
@@ -50,14 +50,14 @@ async fn nothing_is_written_and_little_is_read_while_nothing_happens() {
     // What changes all the time is written every ten seconds at most: the last of it may be due.
     shop.until("nothing was written for some time", async |shop| {
         let begin = Timestamp::now() - Duration::from_secs(20);
-        !asked_since(shop, begin).await.iter().any(Request::is_write)
+        !asked_since(shop, begin).iter().any(Request::is_write)
     })
     .await;
 
     let begin = Timestamp::now();
     tokio::time::sleep(WINDOW).await;
     let mut asked = Asked::new();
-    let requests = asked_since(&shop, begin).await;
+    let requests = asked_since(&shop, begin);
     for request in &requests {
         *asked.entry((request.verb.clone(), request.resource.clone())).or_default() += 1;
     }
