@@ -116,6 +116,7 @@ pub fn muster(
     seen.iter()
         .map(|seen| {
             let received = reports.get(&seen.id);
+            let seen = &as_reported(seen, received);
             let state = received.map(|it| it.report.state);
             let told = matches!(state, Some(State::Draining | State::Drained));
             let leaving = claimed.contains(&seen.id) || told || seen.process == Process::Ending;
@@ -133,6 +134,14 @@ pub fn muster(
             }
         })
         .collect()
+}
+
+/// A worker that seems to have no process yet and has reported lately has one: the platform tells late of it.
+fn as_reported(seen: &Seen, received: Option<&Received>) -> Seen {
+    let is_lately = |it: &Received| !it.released && Duration::from_millis(it.age_ms) <= REPORT_AGE_MAX;
+    let runs = seen.process == Process::Waiting && received.is_some_and(is_lately);
+    let process = if runs { Process::Running } else { seen.process.clone() };
+    Seen { process, ..seen.clone() }
 }
 
 /// Whether a report was made lately, by a worker that has registered and knows this epoch.

@@ -155,7 +155,7 @@ fn done(line: &Line) -> Rows {
             Step::Release { worker, .. } => {
                 Some(("release".to_owned(), "1".to_owned(), format!("{worker}, which has drained")))
             }
-            Step::Scale { from, to, released } => Some((
+            Step::Scale { from, to, released, .. } => Some((
                 "scale".to_owned(),
                 format!("{from} -> {to}"),
                 match released.len() {

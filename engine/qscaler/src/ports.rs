@@ -145,6 +145,12 @@ pub trait ControlPath: Send + Sync {
     async fn raise_floor(&self, uid: &WorkloadUid, epoch: &Epoch, floor: OfferId) -> Asked<bool>;
     /// Turns a drained report into "released". `false`: the report says something else by now.
     async fn release(&self, uid: &WorkloadUid, worker: &WorkerId, boot: &BootId) -> Asked<bool>;
+    /// Has a worker that has no process yet take nothing from now on, should it get one; before it is removed
+    /// where a platform tells late of processes. `false`: it has reported lately, so it has one. Systems of
+    /// one machine have nothing to do: there a process is seen at once.
+    async fn bar(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<bool> {
+        Ok(true)
+    }
     /// Deletes what a worker reported.
     async fn forget(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
     /// Says before interruptions are counted that they are, so that no other engine does, and none after this

@@ -30,6 +30,7 @@ texts! {
     REPORT = "server.lua" "opening.lua" "report.lua";
     PATH = "server.lua" "path.lua";
     RELEASE = "release.lua";
+    BAR = "bar.lua";
     FORGET = "forget.lua";
     COUNT = "count.lua";
 }

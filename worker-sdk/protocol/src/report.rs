@@ -65,6 +65,29 @@ pub struct Report {
     pub pid: Option<u32>,
 }
 
+impl Report {
+    /// Of a worker that has not begun: what stands for it until it says something itself.
+    pub fn of_unborn(worker: &WorkerId) -> Self {
+        Self {
+            protocol: crate::PROTOCOL,
+            worker: worker.clone(),
+            boot: BootId::new(""),
+            state: State::Starting,
+            state_ms: 0,
+            slots: 1,
+            busy_slots: 0,
+            done: 0,
+            failed: 0,
+            late_acks: 0,
+            busy_ms: 0,
+            durations: Durations::default(),
+            claim: None,
+            epoch: None,
+            pid: None,
+        }
+    }
+}
+
 /// The answer to a report, in one atomic step with storing it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

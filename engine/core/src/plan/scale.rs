@@ -108,6 +108,13 @@ struct Going {
     drained: Vec<(WorkerId, BootId)>,
 }
 
+/// Who may be deleted with a step.
+#[derive(Default)]
+struct Gone {
+    unborn: Vec<WorkerId>,
+    drained: Vec<(WorkerId, BootId)>,
+}
+
 impl Draft<'_> {
     /// Whether fewer replicas may be asked for.
     pub(super) fn may_fall(&self) -> bool {
@@ -177,7 +184,7 @@ impl Draft<'_> {
             plan.extend(released.map(|(worker, boot)| Step::Release { worker, boot }));
             let more = going.starts - again as u32;
             if more > 0 && !scale.frozen {
-                plan.push(self.ask_for(scale, scale.replicas.saturating_add(more), vec![]));
+                plan.push(self.ask_for(scale, scale.replicas.saturating_add(more), Gone::default()));
             }
         } else if self.may_fall() {
             let fall = match scale.victims {
@@ -190,10 +197,10 @@ impl Draft<'_> {
         plan
     }
 
-    fn ask_for(&mut self, scale: &Scale, to: u32, released: Vec<(WorkerId, BootId)>) -> Step {
+    fn ask_for(&mut self, scale: &Scale, to: u32, gone: Gone) -> Step {
         let overridden = self.ledger.scaled.take().map(|known| known.overridden).unwrap_or_default();
         self.ledger.scaled = Some(Scaled { to, confirmed: false, overridden });
-        Step::Scale { from: scale.replicas, to, released }
+        Step::Scale { from: scale.replicas, to, unborn: gone.unborn, released: gone.drained }
     }
 
     /// Marks those that may go, and lowers the number by those that bear the mark already: whoever chooses
@@ -216,8 +223,10 @@ impl Draft<'_> {
             return None;
         }
         let to = self.alive().saturating_sub(falls.len()) as u32;
-        let released = going.drained.iter().filter(|(worker, _)| falls.contains(worker)).cloned().collect();
-        (to < scale.replicas).then(|| self.ask_for(scale, to, released))
+        let is_unborn = |it: &&Member| falls.contains(&it.seen.id) && self.is_unborn(it);
+        let unborn = self.members.iter().filter(is_unborn).map(|it| it.seen.id.clone()).collect();
+        let drained = going.drained.iter().filter(|(worker, _)| falls.contains(worker)).cloned().collect();
+        (to < scale.replicas).then(|| self.ask_for(scale, to, Gone { unborn, drained }))
     }
 
     /// Lowers the number by those at the end that have left.
@@ -225,28 +234,34 @@ impl Draft<'_> {
         let desired = self.desired as u32;
         if self.drain.by == Leave::Signal {
             let to = scale.replicas.saturating_sub(going.victims.len() as u32).max(desired);
-            return (to < scale.replicas).then(|| self.ask_for(scale, to, vec![]));
+            return (to < scale.replicas).then(|| self.ask_for(scale, to, Gone::default()));
         }
         let mut to = scale.replicas;
-        let mut released = vec![];
+        let mut gone = Gone::default();
         while to > desired {
             let last = first + to - 1;
             let is_last =
                 |it: &&Member| ordinal(&it.seen.name) == Some(last) && it.seen.process != Process::Ending;
             match self.members.iter().find(is_last) {
+                Some(member) if self.is_unborn(member) => gone.unborn.push(member.seen.id.clone()),
                 Some(member) if member.has_no_process() => {}
                 Some(member) => {
                     let Some(left) = going.drained.iter().find(|(it, _)| *it == member.seen.id) else {
                         break;
                     };
-                    released.push(left.clone());
+                    gone.drained.push(left.clone());
                 }
                 // It is on its way out.
                 None => {}
             }
             to -= 1;
         }
-        (to < scale.replicas).then(|| self.ask_for(scale, to, released))
+        (to < scale.replicas).then(|| self.ask_for(scale, to, gone))
+    }
+
+    /// Whether it was made and has no process.
+    fn is_unborn(&self, member: &Member) -> bool {
+        member.has_no_process() && self.at.fleet.iter().any(|seen| seen.id == member.seen.id)
     }
 
     /// How many there are, those included that were not made yet.

@@ -78,6 +78,9 @@ pub enum Step {
         from: u32,
         /// The new one.
         to: u32,
+        /// Those without a process that may be deleted with it: where one has a process after all, nothing is
+        /// done.
+        unborn: Vec<WorkerId>,
         /// Those that have drained and may be deleted with it, each with the start of its process that said
         /// so: where one takes tasks again, nothing is done.
         released: Vec<(WorkerId, BootId)>,

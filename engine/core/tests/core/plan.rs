@@ -129,7 +129,7 @@ impl World {
             Step::Mark { worker, marked } => {
                 self.fleet.iter_mut().find(|it| it.id == worker).unwrap().marked = marked;
             }
-            Step::Scale { from, to, released } => {
+            Step::Scale { from, to, released, .. } => {
                 let scale = self.scale.as_mut().unwrap();
                 if scale.replicas == from {
                     for (worker, _) in released {
@@ -278,6 +278,21 @@ fn workers_without_a_process_go_first_and_without_asking() {
     }
     world.tick(9);
     assert_eq!((world.fleet.len(), world.open()), (9, 0));
+}
+
+#[test]
+fn a_worker_that_has_reported_has_a_process_whatever_the_platform_says_yet() {
+    let mut world = World::with_idle(4);
+    for name in ["mail-1", "mail-2"] {
+        world.seen(name).process = Process::Waiting;
+        world.report(name, State::Busy, 1, 1);
+    }
+    world.reports.get_mut(&id("mail-2")).unwrap().age_ms = 60_000;
+    world.tick(3);
+    assert_eq!(
+        world.fleet.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        ["mail-1", "mail-3", "mail-4"]
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use qscaler_core::record::{Line, used_signals};
 use qscaler_core::rule::Policy;
 use qscaler_core::signal::Sample;
 use qscaler_core::workload::Made;
-use qscaler_protocol::name::Epoch;
+use qscaler_protocol::name::{Epoch, WorkerId, WorkloadUid};
 
 use super::Mode;
 use super::keeper::{Hold, Keeper};
@@ -199,9 +199,19 @@ impl Keeper {
                 control.raise_floor(uid, epoch, *floor).await?;
             }
             Step::Start { name } => platform.start(uid, &hold.order.workload, name).await?,
-            Step::Remove { worker } => platform.remove(uid, worker).await?,
+            Step::Remove { worker } => {
+                if !self.may_be_removed(uid, control, worker).await? {
+                    return Ok(false);
+                }
+                platform.remove(uid, worker).await?;
+            }
             Step::Mark { worker, marked } => platform.mark(uid, worker, *marked).await?,
-            Step::Scale { from, to, released } => {
+            Step::Scale { from, to, unborn, released } => {
+                for worker in unborn {
+                    if !self.may_be_removed(uid, control, worker).await? {
+                        return Ok(false);
+                    }
+                }
                 for (worker, boot) in released {
                     if !control.release(uid, worker, boot).await? {
                         return Ok(false);
@@ -224,6 +234,16 @@ impl Keeper {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a worker that seems to have no process has none, and takes nothing should it get one.
+    async fn may_be_removed(
+        &self,
+        uid: &WorkloadUid,
+        control: &dyn ControlPath,
+        worker: &WorkerId,
+    ) -> Asked<bool> {
+        if self.ports.store.lags() { control.bar(uid, worker).await } else { Ok(true) }
     }
 
     #[tracing::instrument(level = "info", skip_all)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use redis::{Script, ScriptInvocation, cmd, pipe};
 
+use qscaler_core::fleet::REPORT_AGE_MAX;
 use qscaler_core::infer::{Inference, Look};
 use qscaler_core::interrupted::Interruption;
 use qscaler_core::signal::Measure;
@@ -13,7 +14,7 @@ use qscaler_core::workload;
 use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId, WorkloadUid};
 use qscaler_protocol::path::{Offer, Path, Withdrawal};
 use qscaler_protocol::redis::{self as texts, PathKeys, QueueKeys};
-use qscaler_protocol::report::Received;
+use qscaler_protocol::report::{Received, Report};
 use qscaler_worker::redis::Server;
 
 use super::interruptions::{Interruptions, interruption};
@@ -52,6 +53,7 @@ struct Scripts {
     floor: Script,
     path: Script,
     release: Script,
+    bar: Script,
     forget: Script,
     count: Script,
 }
@@ -65,6 +67,7 @@ impl Scripts {
             floor: Script::new(texts::FLOOR),
             path: Script::new(texts::PATH),
             release: Script::new(texts::RELEASE),
+            bar: Script::new(texts::BAR),
             forget: Script::new(texts::FORGET),
             count: Script::new(texts::COUNT),
         }
@@ -203,6 +206,15 @@ impl ControlPath for RedisQueues {
     async fn raise_floor(&self, uid: &WorkloadUid, epoch: &Epoch, floor: OfferId) -> Asked<bool> {
         let mut script = self.scripts.floor.key(PathKeys::of(uid).offers);
         self.done(script.arg(epoch.as_str()).arg(floor.0)).await
+    }
+
+    async fn bar(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool> {
+        let keys = PathKeys::of(uid);
+        let lately = REPORT_AGE_MAX.as_millis() as u64;
+        let unborn = serde_json::to_string(&Report::of_unborn(worker))
+            .map_err(|error| PortError::new(&self.url, error))?;
+        let mut script = self.scripts.bar.key(&keys.reports);
+        self.done(script.key(&keys.released).arg(worker.as_str()).arg(lately).arg(unborn)).await
     }
 
     async fn release(&self, uid: &WorkloadUid, worker: &WorkerId, boot: &BootId) -> Asked<bool> {

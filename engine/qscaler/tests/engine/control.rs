@@ -128,3 +128,23 @@ pub(crate) async fn carry_reports(system: &QueueSystem, workers: &Workers, uid: 
     control.forget(uid, &worker).await.unwrap();
     assert_eq!(control.read(uid).await.unwrap().1.len(), 0);
 }
+
+/// Who has reported lately is not barred; who has not takes nothing when it begins after all.
+pub(crate) async fn bar_the_unborn(system: &QueueSystem, workers: &Workers, uid: &WorkloadUid) {
+    let control = &system.control;
+    let (born, unborn) = (WorkerId::new("w1"), WorkerId::new("w2"));
+    workers[&born].report(&report(&born, State::Busy)).await.unwrap();
+    assert!(!control.bar(uid, &born).await.unwrap());
+    for _ in 0..2 {
+        assert!(control.bar(uid, &unborn).await.unwrap());
+    }
+    let answer = workers[&unborn].report(&report(&unborn, State::Starting)).await.unwrap();
+    assert!(answer.released);
+    assert!(!workers[&born].report(&report(&born, State::Busy)).await.unwrap().released);
+    let (_, reports) = control.read(uid).await.unwrap();
+    assert!(reports[&unborn].released && !reports[&born].released);
+    for worker in [&born, &unborn] {
+        control.forget(uid, worker).await.unwrap();
+    }
+    assert_eq!(control.read(uid).await.unwrap().1.len(), 0);
+}

@@ -7,7 +7,7 @@ use qscaler::queue::ByUrl;
 use qscaler_core::workload::{Source, System};
 use qscaler_protocol::name::WorkloadUid;
 
-use crate::control::{agree_with_the_reference, carry_reports};
+use crate::control::{agree_with_the_reference, bar_the_unborn, carry_reports};
 use crate::demo::every_demo_is_good;
 use crate::fixture::{RedisServer, counts, seed};
 use crate::queues::{carry_tasks, system, worker, workers};
@@ -20,6 +20,7 @@ async fn redis_keeps_offers_as_the_reference_keeps_them() {
         agree_with_the_reference(&system, &workers(&server.url, &format!("uid-{seed}")).await, seed).await;
     }
     carry_reports(&system, &workers(&server.url, "reports").await, &WorkloadUid::new("reports")).await;
+    bar_the_unborn(&system, &workers(&server.url, "barred").await, &WorkloadUid::new("barred")).await;
 }
 
 #[tokio::test]

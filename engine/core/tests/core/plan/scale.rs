@@ -95,7 +95,7 @@ impl World {
 fn what_grows_is_the_number() {
     let mut world = World::deployment(0);
     let plan = world.tick(4);
-    assert_eq!(plan.steps, [Step::Scale { from: 0, to: 4, released: vec![] }]);
+    assert_eq!(plan.steps, [Step::Scale { from: 0, to: 4, unborn: vec![], released: vec![] }]);
     assert_eq!(world.current(), 4, "what is asked for counts before it is made");
     world.control();
     assert_eq!(world.tick(4).steps, []);
@@ -111,7 +111,7 @@ fn the_number_falls_by_those_who_have_parked_and_they_are_the_ones_deleted() {
     assert!(world.tick(3).steps.iter().all(|step| matches!(step, Step::Mark { marked: true, .. })));
     assert_eq!(world.replicas(), 5, "whoever chooses must see the marks first");
     let plan = world.tick(3);
-    assert!(matches!(&plan.steps[..], [Step::Scale { from: 5, to: 3, released }] if released.len() == 2));
+    assert!(matches!(&plan.steps[..], [Step::Scale { from: 5, to: 3, released, .. }] if released.len() == 2));
     // Before the controller acts, and when the step is repeated, nothing changes.
     assert_eq!(world.tick(3).steps, []);
     assert_eq!(world.current(), 3);

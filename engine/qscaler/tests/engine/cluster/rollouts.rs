@@ -53,13 +53,14 @@ async fn a_new_pod_spec_replaces_busy_workers_and_no_task_notices() {
         // In this order no change between two readings makes a sum look worse than it ever was.
         let claimed = shop.claimed("mail").await;
         let working = shop.begun().difference(&claimed).count();
-        assert!(working >= workers - 1, "{working} are there for tasks");
+        assert!(working >= workers - 1, "{working} are there for tasks:\n{}", shop.log("engine"));
         let pods = shop.pods().await;
         let claimed = shop.claimed("mail").await;
         let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
-        let unclaimed =
-            pods.iter().filter(stays).filter(|pod| !claimed.contains(&pod.uid().unwrap())).count();
-        assert!(unclaimed <= workers + 2, "{unclaimed} pods have claimed nothing");
+        let is_claimed = |pod: &&Pod| claimed.contains(&pod.uid().unwrap());
+        let unclaimed: Vec<_> = pods.iter().filter(stays).filter(|pod| !is_claimed(pod)).collect();
+        let names: Vec<_> = unclaimed.iter().map(|pod| (pod.name_any(), pod.uid(), hash(pod))).collect();
+        assert!(unclaimed.len() <= workers + 2, "{names:#?} have claimed nothing:\n{}", shop.log("engine"));
         staying(&pods).len() == workers && pods.iter().all(|pod| hash(pod) != old.as_ref())
     })
     .await;
