@@ -77,12 +77,10 @@ fn is_consented(write: &Request) -> bool {
         let rest = write.name.strip_prefix(ours);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     });
-    match (write.verb.as_str(), write.resource.split('/').next().unwrap()) {
-        // What is created has its name in its body.
-        ("create", "pods" | "configmaps") => write.name.is_empty() || of_ours,
-        (_, "configmaps") => write.name.starts_with("qscaler-"),
-        (_, "pods" | "deployments" | "qworkers" | "workloads") => of_ours,
-        (_, "scalerconfigs" | "leases" | "events") => true,
+    match write.resource.split('/').next().unwrap() {
+        "configmaps" => write.name.starts_with("qscaler-"),
+        "pods" | "deployments" | "qworkers" | "workloads" => of_ours,
+        "scalerconfigs" | "leases" | "events" => true,
         _ => false,
     }
 }
