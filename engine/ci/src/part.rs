@@ -49,9 +49,9 @@ impl Part {
     /// and has failed.
     pub(crate) fn budget(self, settings: &Settings) -> Duration {
         let minutes = match self {
-            Part::Rust => 25,
+            Part::Rust => 30,
             Part::Queues => 10,
-            Part::Cluster => 15,
+            Part::Cluster => 20,
             Part::Python => 8,
         };
         let minutes = if settings.full { 4 * minutes } else { minutes };
