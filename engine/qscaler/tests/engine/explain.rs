@@ -127,7 +127,7 @@ fn an_engine_that_cannot_read_its_cluster_is_healthy_and_not_ready() {
     until("it says what is missing", || {
         let (status, body) = get(&address, "/readyz")?;
         assert_eq!(status, 503);
-        body.contains("QWorkers, ScalerConfigs and pods were not read yet").then_some(())
+        body.contains("QWorkers, Workloads, ScalerConfigs and pods were not read yet").then_some(())
     });
     assert_eq!(get(&address, "/healthz"), Some((200, "ok\n".into())));
     let (status, body) = get(&address, "/v1/record?workload=work").unwrap();
