@@ -1,6 +1,6 @@
 //! QWorkers: their pods come and go with the tasks, and no task is interrupted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -81,12 +81,14 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
     .await;
     let before = staying(&shop.pods().await);
     shop.redis.pause();
+    let begin = Instant::now();
     shop.until("the condition says so", async |shop| {
         ready(&shop.qworker("mail").await).is_some_and(|(holds, reason, _)| {
             holds == "False" && ["SignalsUnknown", "CannotAct"].contains(&reason.as_str())
         })
     })
     .await;
+    println!("the condition says so after {:.1} s", begin.elapsed().as_secs_f64());
     tokio::time::sleep(Duration::from_secs(silence)).await;
     assert_eq!(staying(&shop.pods().await), before);
     let is_healthy = async |shop: &Shop| {
@@ -95,11 +97,13 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
     };
     assert!(!is_healthy(&shop).await);
     shop.redis.resume();
+    let begin = Instant::now();
     shop.until("the ScalerConfig is healthy again", is_healthy).await;
     shop.until("it decides again", async |shop| {
         ready(&shop.qworker("mail").await).is_some_and(|(holds, ..)| holds == "True")
     })
     .await;
+    println!("it decides again after {:.1} s", begin.elapsed().as_secs_f64());
     assert_eq!(staying(&shop.pods().await), before);
     shop.close(engine).await;
 }
