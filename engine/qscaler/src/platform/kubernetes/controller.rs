@@ -171,8 +171,8 @@ impl Watched {
         let mut items: Vec<_> = qworkers.iter().filter_map(|it| self.of_qworker(it)).collect();
         let names: BTreeSet<_> = items.iter().map(|item| item.object.key()).collect();
         let mut workloads = self.stores.workloads.state();
-        // The older of two has what both want.
-        workloads.sort_by_key(|it| (it.metadata.creation_timestamp.clone(), it.metadata.uid.clone()));
+        // The older of two has what both want; of one second, the first by name.
+        workloads.sort_by_key(|it| (it.metadata.creation_timestamp.clone(), it.metadata.name.clone()));
         let mut targets = BTreeMap::new();
         for it in workloads {
             let Some(mut item) = self.of_workload(&it) else { continue };
