@@ -176,8 +176,10 @@ impl World {
         self.reports.insert(worker, Received { report, epoch, age_ms: 0, released: false });
     }
 
+    /// Of all that have a process.
     fn report_all(&mut self, state: State) {
-        for name in self.fleet.iter().map(|seen| seen.name.clone()).collect::<Vec<_>>() {
+        let runs = self.fleet.iter().filter(|seen| seen.process != Process::Waiting);
+        for name in runs.map(|seen| seen.name.clone()).collect::<Vec<_>>() {
             self.report(&name, state, u32::from(state == State::Busy), 1);
         }
     }

@@ -185,6 +185,7 @@ fn a_rollout_does_without_workers_for_whom_there_is_no_room() {
 fn outdated_workers_without_a_process_are_replaced_at_once() {
     let mut world = World::outdated(5);
     world.seen("mail-2").process = Process::Waiting;
+    world.reports.remove(&id("mail-2"));
     world.crash("mail-4");
     let plan = world.tick_with(5, ONE_LESS);
     assert_eq!(starts(&plan), ["mail-6", "mail-7"]);

@@ -1,7 +1,10 @@
 //! A PodDisruptionBudget in percent counts on the number of workers that is wanted.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
-use kube::api::{Api, PostParams};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::shop::Shop;
@@ -12,8 +15,19 @@ impl Shop {
         budgets.get("mail").await.unwrap().status.unwrap_or_default()
     }
 
+    /// A budget is computed anew when one of its pods changes, and not when the number wanted does.
+    async fn stir_a_pod(&self) {
+        let pods: Api<Pod> = self.cluster.api();
+        if let Some(pod) = self.pods().await.first() {
+            let stirred = Patch::Merge(json!({"metadata": {"annotations": {"stirred": Timestamp::now()}}}));
+            // One that is gone by now has changed enough.
+            let _ = pods.patch(&pod.name_any(), &PatchParams::default(), &stirred).await;
+        }
+    }
+
     async fn until_budget_expects(&self, pods: i32) {
         self.until(&format!("it expects {pods} and lets half of them go"), async |shop| {
+            shop.stir_a_pod().await;
             let status = shop.budget().await;
             (status.expected_pods, status.current_healthy) == (pods, pods)
                 && status.disruptions_allowed == pods / 2
