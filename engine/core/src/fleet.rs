@@ -69,6 +69,23 @@ pub struct Seen {
     pub marked: bool,
 }
 
+impl Seen {
+    /// One of which nothing further is known.
+    pub fn new(id: WorkerId, name: impl Into<String>, process: Process, since: Time) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            process,
+            since,
+            fate: None,
+            usage: None,
+            outdated: false,
+            unready: false,
+            marked: false,
+        }
+    }
+}
+
 /// A report older than this proves nothing: its worker may hang or be cut off and cannot be counted
 /// on to claim. Three times the longest pause between two reports.
 pub const REPORT_AGE_MAX: Duration = Duration::from_secs(15);
@@ -109,14 +126,14 @@ pub fn muster(
     ledger: &Ledger,
     path: &Path,
     reports: &BTreeMap<WorkerId, Received>,
-    seen: &[Seen],
+    seen: Vec<Seen>,
     now: Time,
 ) -> Vec<Member> {
     let claimed = claimed(ledger, path, reports);
-    seen.iter()
+    seen.into_iter()
         .map(|seen| {
             let received = reports.get(&seen.id);
-            let seen = &as_reported(seen, received);
+            let seen = as_reported(seen, received);
             let state = received.map(|it| it.report.state);
             let told = matches!(state, Some(State::Draining | State::Drained));
             let leaving = claimed.contains(&seen.id) || told || seen.process == Process::Ending;
@@ -130,18 +147,17 @@ pub fn muster(
                 state_since: received
                     .map(|it| now - Duration::from_millis(it.age_ms.saturating_add(it.report.state_ms))),
                 drained: received.filter(|_| state == Some(State::Drained)).map(|it| it.report.boot.clone()),
-                seen: seen.clone(),
+                seen,
             }
         })
         .collect()
 }
 
 /// A worker that seems to have no process yet and has reported lately has one: the platform tells late of it.
-fn as_reported(seen: &Seen, received: Option<&Received>) -> Seen {
+fn as_reported(seen: Seen, received: Option<&Received>) -> Seen {
     let is_lately = |it: &Received| !it.released && Duration::from_millis(it.age_ms) <= REPORT_AGE_MAX;
     let runs = seen.process == Process::Waiting && received.is_some_and(is_lately);
-    let process = if runs { Process::Running } else { seen.process.clone() };
-    Seen { process, ..seen.clone() }
+    if runs { Seen { process: Process::Running, ..seen } } else { seen }
 }
 
 /// Whether a report was made lately, by a worker that has registered and knows this epoch.

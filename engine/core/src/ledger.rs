@@ -113,6 +113,13 @@ impl Ledger {
         self.offers.iter().filter(|(_, grant)| grant.claimed_by.is_none()).map(|(id, grant)| (*id, grant))
     }
 
+    /// Grants the next offer: to this worker, or to anybody.
+    pub fn grant(&mut self, named: Option<WorkerId>, now: Time) {
+        let id = self.next;
+        self.next = id.next();
+        self.offers.insert(id, Grant { named, granted_at: now, claimed_by: None });
+    }
+
     /// The highest number that nothing is held at or under: what the path may forget.
     pub fn floor(&self) -> OfferId {
         let lowest_held = self.offers.keys().next().copied().unwrap_or(self.next);

@@ -106,7 +106,7 @@ impl Plan {
 impl Situation<'_> {
     /// Everything known of each worker.
     pub fn members(&self) -> Vec<Member> {
-        muster(self.ledger, self.path, self.reports, &self.fleet_with_unmade(), self.now)
+        muster(self.ledger, self.path, self.reports, self.fleet_with_unmade(), self.now)
     }
 
     /// How many workers there will be when all offers that are open now have been claimed: what a

@@ -8,7 +8,7 @@ use qscaler_protocol::name::WorkloadUid;
 
 use crate::document::rule::SelectorKind;
 use crate::document::scalar::Scalar;
-use crate::document::workload::{Auth, Leave as LeaveDocument, Mode, Pause, SourceType, WorkloadDocument};
+use crate::document::workload::{self as document, Auth, Mode, Pause, SourceType, WorkloadDocument};
 use crate::plan::{Leave, Rollout};
 use crate::problem::{Code, Finding, Place};
 use crate::rule::By;
@@ -241,10 +241,7 @@ impl Workload {
                     environment: target.env.clone(),
                     directory: target.directory.clone(),
                 }),
-                leave: match target.leave {
-                    LeaveDocument::Offer => Leave::Offer,
-                    LeaveDocument::Signal => Leave::Signal,
-                },
+                leave: target.leave.into(),
                 grace: target.grace_period.as_ref().map_or(GRACE, crate::document::scalar::Duration::std),
                 deadline: Deadline::OfRule,
             },
@@ -254,11 +251,7 @@ impl Workload {
                 username: auth.and_then(|auth| auth.username.clone()),
                 password: auth.map(|auth| Password::Environment(auth.password_env.clone())),
             },
-            queues: spec
-                .queues
-                .iter()
-                .map(|queue| Queue { name: queue.name.clone(), share: queue.share.unwrap_or(1.0) })
-                .collect(),
+            queues: spec.queues.iter().map(Queue::from).collect(),
             rule: spec.rule.clone(),
             params: spec.params.clone(),
             offered: BTreeMap::new(),
@@ -266,6 +259,21 @@ impl Workload {
             pause: spec.pause,
         };
         (Some(workload), findings)
+    }
+}
+
+impl From<&document::Queue> for Queue {
+    fn from(written: &document::Queue) -> Self {
+        Self { name: written.name.clone(), share: written.share.unwrap_or(1.0) }
+    }
+}
+
+impl From<document::Leave> for Leave {
+    fn from(written: document::Leave) -> Self {
+        match written {
+            document::Leave::Offer => Leave::Offer,
+            document::Leave::Signal => Leave::Signal,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use qscaler_protocol::name::{BootId, WorkerId};
 use super::draft::Draft;
 use super::{Leave, OPEN_OFFERS_MAX, Situation, Step};
 use crate::fleet::{Member, Process, Seen};
-use crate::ledger::{Grant, Scaled};
+use crate::ledger::Scaled;
 use crate::time::Time;
 
 /// The scale of something that makes workers, as it was read.
@@ -64,16 +64,10 @@ impl Scale {
             Victims::Last { first } => first,
         };
         let numbers = (first..).filter(|number| self.victims == Victims::Marked || !taken.contains(number));
-        let unmade = |number| Seen {
-            id: WorkerId::new(format!("{workload}-{number} not made yet")),
-            name: format!("{workload}-{number}"),
-            process: Process::Waiting,
-            since: now,
-            fate: None,
-            usage: None,
-            outdated: false,
-            unready: true,
-            marked: false,
+        let unmade = |number| {
+            let name = format!("{workload}-{number}");
+            let id = WorkerId::new(format!("{name} not made yet"));
+            Seen { unready: true, ..Seen::new(id, name, Process::Waiting, now) }
         };
         numbers.take(missing).map(unmade).collect()
     }
@@ -158,10 +152,7 @@ impl Draft<'_> {
         let room = OPEN_OFFERS_MAX.saturating_sub(self.ledger.open().count());
         let count = count.min(self.spare(self.desired)).min(room);
         for (_, worker) in last.into_iter().rev().take(count) {
-            let id = self.ledger.next;
-            self.ledger.next = id.next();
-            let grant = Grant { named: Some(worker), granted_at: self.at.now, claimed_by: None };
-            self.ledger.offers.insert(id, grant);
+            self.ledger.grant(Some(worker), self.at.now);
         }
     }
 

@@ -10,7 +10,6 @@ use qscaler_protocol::report::{Durations, Received};
 use super::draft::Draft;
 use super::{Leave, OPEN_OFFERS_MAX, Step};
 use crate::fleet::Member;
-use crate::ledger::Grant;
 
 impl Draft<'_> {
     /// With several slots a worker may never be wholly free: then offers name workers instead.
@@ -104,9 +103,7 @@ impl Draft<'_> {
         let names = first.into_iter().chain(others).map(Some);
         let nobody = std::iter::repeat_n(None, if anybody { count } else { 0 });
         for named in names.chain(nobody).take(count) {
-            let id = self.ledger.next;
-            self.ledger.next = id.next();
-            self.ledger.offers.insert(id, Grant { named, granted_at: self.at.now, claimed_by: None });
+            self.ledger.grant(named, self.at.now);
         }
     }
 

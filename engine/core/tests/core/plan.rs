@@ -110,18 +110,7 @@ impl World {
             }
             Step::Start { name } => {
                 if self.fleet.iter().all(|seen| seen.name != name) {
-                    let since = Time(self.now);
-                    self.fleet.push(Seen {
-                        id: id(&name),
-                        name,
-                        process: Process::Running,
-                        since,
-                        fate: None,
-                        usage: None,
-                        outdated: false,
-                        unready: false,
-                        marked: false,
-                    });
+                    self.fleet.push(Seen::new(id(&name), name, Process::Running, Time(self.now)));
                 }
             }
             Step::Remove { worker } => self.fleet.retain(|seen| seen.id != worker),

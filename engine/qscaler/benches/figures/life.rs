@@ -45,16 +45,9 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(policy: Arc<Policy>) -> Self {
         let epoch = Epoch::new("epoch");
-        let worker = |number: u64| Seen {
-            id: WorkerId::from_random(number),
-            name: format!("mail-{number}"),
-            process: Process::Running,
-            since: Time(0),
-            fate: None,
-            usage: None,
-            outdated: false,
-            unready: false,
-            marked: false,
+        let worker = |number: u64| {
+            let id = WorkerId::from_random(number);
+            Seen::new(id, format!("mail-{number}"), Process::Running, Time(0))
         };
         let fleet: Vec<_> = (1..=WORKERS).map(worker).collect();
         let reports = fleet.iter().map(|seen| (seen.id.clone(), first_report(&seen.id, &epoch))).collect();
@@ -94,7 +87,7 @@ impl Life {
             "mail".to_owned(),
             Measure { length: wave * 3, inflight: 4, arrived: self.arrived, ..Measure::default() },
         )]);
-        let members = muster(&self.ledger, &Path::default(), &self.reports, &self.fleet, self.now);
+        let members = muster(&self.ledger, &Path::default(), &self.reports, self.fleet.clone(), self.now);
         let reading = Reading {
             measures: Ok(&measures),
             measured_at: self.now,

@@ -200,17 +200,7 @@ mod tests {
     }
 
     fn running(number: u64) -> Seen {
-        Seen {
-            id: worker(number),
-            name: "mail-1".into(),
-            process: Process::Running,
-            since: Time(0),
-            fate: None,
-            usage: None,
-            outdated: false,
-            unready: false,
-            marked: false,
-        }
+        Seen::new(worker(number), "mail-1", Process::Running, Time(0))
     }
 
     fn report(boot: &str, late_acks: u64) -> Received {

@@ -451,17 +451,7 @@ impl Platform for World {
         let starts_in = Duration::from_millis(200 + self.draw(600));
         self.at(|state| {
             state.starts.push(now);
-            let seen = Seen {
-                id,
-                name: name.to_owned(),
-                process: Process::Running,
-                since: now,
-                fate: None,
-                usage: None,
-                outdated: false,
-                unready: false,
-                marked: false,
-            };
+            let seen = Seen::new(id, name, Process::Running, now);
             state.workers.entry(name.to_owned()).or_insert_with(|| Worker {
                 seen,
                 life: Lifecycle::new(1),

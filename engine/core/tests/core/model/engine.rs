@@ -346,17 +346,7 @@ impl Sight {
             Life::Ending => Process::Ending,
             Life::Ended | Life::Killed => Process::BackOff { until: Time(0), ended: String::new() },
         };
-        Seen {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            process,
-            since: Time(0),
-            fate: None,
-            usage: None,
-            outdated: self.outdated,
-            unready: false,
-            marked: false,
-        }
+        Seen { outdated: self.outdated, ..Seen::new(self.id.clone(), &self.name, process, Time(0)) }
     }
 }
 

@@ -58,18 +58,7 @@ impl World {
             let name = format!("mail-{number}");
             if self.fleet.iter().all(|seen| seen.name != name) {
                 let id = id(&format!("{name} of {}", self.now));
-                let since = Time(self.now);
-                self.fleet.push(Seen {
-                    id,
-                    name,
-                    process: Process::Running,
-                    since,
-                    fate: None,
-                    usage: None,
-                    outdated: false,
-                    unready: false,
-                    marked: false,
-                });
+                self.fleet.push(Seen::new(id, name, Process::Running, Time(self.now)));
             }
         }
         deleted

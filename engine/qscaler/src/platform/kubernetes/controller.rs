@@ -15,7 +15,7 @@ use kube::api::Api;
 use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -25,7 +25,7 @@ use qscaler_core::workload::{Made, Workload};
 
 use super::api::{self, QWorker, ScalerConfig};
 use super::objects::{Kind, Object, Objects};
-use super::pods::{OWNER_LABEL, announced_hash};
+use super::pods::{OWNER_LABEL, announced_hash, is_labelled};
 use super::status::Reporter;
 use super::translate::{Unfit, of_target, workload};
 use crate::engine::Mode;
@@ -146,18 +146,15 @@ impl Watched {
     /// What the status of a QWorker says its pods are made of.
     fn announced_hash(&self, object: &Object) -> Option<String> {
         let Kind::QWorker { hash } = &object.kind else { return None };
-        let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
-        Some(announced_hash(&self.stores.pods.state_filter(is_of), hash.as_ref()?).to_owned())
+        let pods = self.stores.pods.state_filter(|pod| is_labelled(pod, object));
+        Some(announced_hash(&pods, hash.as_ref()?).to_owned())
     }
 
     /// Whether an object has no workers of its own, and nobody who has left what it scales.
     fn is_at_rest(&self, object: &Object) -> bool {
         let is_it = |metadata: &ObjectMeta| metadata.uid.as_ref() == Some(&object.uid);
         match object.kind {
-            Kind::QWorker { .. } => {
-                let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
-                self.stores.pods.find(is_of).is_none()
-            }
+            Kind::QWorker { .. } => self.stores.pods.find(|pod| is_labelled(pod, object)).is_none(),
             Kind::Workload { .. } => {
                 let workload = self.stores.workloads.find(|it| is_it(&it.metadata));
                 let ledger = workload.and_then(|it| it.status.as_ref()?.ledger.clone());

@@ -11,12 +11,10 @@ use tokio::time::{Instant, sleep};
 use qscaler_core::document::workload::Mode;
 use qscaler_core::workload::{Made, Scaled};
 
-use super::targets::{autoscaler, resource};
+use super::targets::{LAST_APPLIED, autoscaler, last_applied, resource};
 use super::{MANAGER, api, failed, of_target};
 use crate::ports::{Asked, PortError};
 
-/// What `kubectl apply` keeps of the manifest that it applied last.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// From one look at a Workload to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -129,8 +127,7 @@ fn freed(object: &DynamicObject) -> Option<(Value, String)> {
         }
     }
     let mut annotations = json!({});
-    let applied = object.annotations().get(LAST_APPLIED);
-    if let Some(mut applied) = applied.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+    if let Some(mut applied) = last_applied(object) {
         let spec = applied.pointer_mut("/spec").and_then(Value::as_object_mut);
         if spec.is_some_and(|spec| spec.remove("replicas").is_some()) {
             annotations[LAST_APPLIED] = json!(applied.to_string());

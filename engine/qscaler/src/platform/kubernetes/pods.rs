@@ -81,8 +81,7 @@ impl Pods {
 
     /// The pods that a QWorker owns, as the watch tells.
     fn watched(&self, object: &Object) -> Vec<Arc<Pod>> {
-        let is_of = |pod: &Pod| pod.labels().get(OWNER_LABEL) == Some(&object.uid);
-        self.watched.state_filter(is_of)
+        self.watched.state_filter(|pod| is_labelled(pod, object))
     }
 
     /// Takes over pods of another making, once.
@@ -198,6 +197,11 @@ impl Platform for Pods {
     async fn ask_for(&self, uid: &WorkloadUid, from: u32, to: u32) -> Asked<bool> {
         self.targets.ask_for(uid, from, to).await
     }
+}
+
+/// Whether a pod bears the label of this QWorker.
+pub(super) fn is_labelled(pod: &Pod, object: &Object) -> bool {
+    pod.labels().get(OWNER_LABEL) == Some(&object.uid)
 }
 
 /// What must be as it was for a deletion to happen.

@@ -26,6 +26,7 @@ use super::controller::Stores;
 use super::objects::{Kind, Object, Objects};
 use super::{MANAGER, failed};
 use crate::ports::{Asked, Found, Freshness, PortError};
+pub(super) use conflict::{LAST_APPLIED, last_applied};
 use watching::Watching;
 
 /// What Workloads scale.

@@ -120,15 +120,9 @@ impl Row {
             State::BackOff => Process::BackOff { until: self.not_before, ended: self.ended.clone() },
         };
         Seen {
-            id: self.worker.clone(),
-            name: self.name.clone(),
-            process,
-            since: self.created,
             fate: self.fate.clone(),
             usage,
-            outdated: false,
-            unready: false,
-            marked: false,
+            ..Seen::new(self.worker.clone(), &self.name, process, self.created)
         }
     }
 }

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::template::{HASH_LABEL, NAME_LABEL, ORIGINAL_HASH, OWNER_LABEL, label_of};
+use super::template::{HASH_LABEL, NAME_LABEL, ORIGINAL_HASH, OWNER_LABEL, label_of, name_of};
 use super::{is_over, owner};
 use crate::platform::kubernetes::failed;
 use crate::platform::kubernetes::objects::Object;
@@ -29,7 +29,7 @@ pub(super) async fn adopt(api: &Api<Pod>, object: &Object, hash: Option<&str>) -
     for pod in list.items.iter().filter(is_adoptable) {
         let labels = json!({
             OWNER_LABEL: object.uid,
-            NAME_LABEL: Some(&object.name).filter(|name| name.len() <= 63),
+            NAME_LABEL: name_of(object),
             HASH_LABEL: hash.map(label_of),
         });
         let patch = Patch::Merge(json!({"metadata": {"uid": pod.uid(), "labels": labels}}));

@@ -40,9 +40,7 @@ pub(super) fn pod(
     labels.insert("app.kubernetes.io/managed-by".into(), "qscaler".into());
     labels.insert(OWNER_LABEL.into(), object.uid.clone().into());
     labels.insert(HASH_LABEL.into(), label_of(&template.hash).into());
-    if object.name.len() <= LABEL_MAX {
-        labels.insert(NAME_LABEL.into(), object.name.clone().into());
-    }
+    labels.extend(name_of(object).map(|name| (NAME_LABEL.into(), name.into())));
     let mut annotations: Map<String, Value> =
         ANNOTATIONS.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     annotations.extend(texts(&template.annotations));
@@ -58,6 +56,11 @@ pub(super) fn pod(
         },
         "spec": spec,
     })
+}
+
+/// What stands in the label of an object's pods with its name; longer ones find no room there.
+pub(super) fn name_of(object: &Object) -> Option<&str> {
+    Some(object.name.as_str()).filter(|name| name.len() <= LABEL_MAX)
 }
 
 /// What stands in the label of pods with this hash.

@@ -11,7 +11,7 @@ use qscaler_core::workload::Scaled;
 use crate::platform::kubernetes::MANAGER;
 
 /// What `kubectl apply` keeps of the manifest that it applied last.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(in super::super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Names another owner of the target's number of replicas and says what to type.
 pub(super) fn conflict(
@@ -106,9 +106,12 @@ fn owns_replicas(entry: &ManagedFieldsEntry) -> bool {
 
 /// Whether the manifest that was applied last says how many replicas there are.
 fn says_replicas(object: &DynamicObject) -> bool {
-    let applied = object.annotations().get(LAST_APPLIED);
-    let applied = applied.and_then(|text| serde_json::from_str::<Value>(text).ok());
-    applied.is_some_and(|it| it.pointer("/spec/replicas").is_some())
+    last_applied(object).is_some_and(|it| it.pointer("/spec/replicas").is_some())
+}
+
+/// The manifest that `kubectl apply` was given last; none where there is none that can be read.
+pub(in super::super) fn last_applied(object: &DynamicObject) -> Option<Value> {
+    serde_json::from_str(object.annotations().get(LAST_APPLIED)?).ok()
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use qscaler_core::document::rule::SelectorKind;
 use qscaler_core::document::scalar::Scalar;
-use qscaler_core::document::workload::Leave as LeaveDocument;
-use qscaler_core::plan::Leave;
 use qscaler_core::workload::{
     Deadline, GRACE, Made, Password, Queue, Scaled, Source, System, Target, Workload,
 };
@@ -35,19 +33,12 @@ pub fn of_target(workload: &api::Workload) -> Result<Workload, Unfit> {
                 kind: target.kind.clone(),
                 name: target.name.clone(),
             }),
-            leave: match target.leave {
-                LeaveDocument::Offer => Leave::Offer,
-                LeaveDocument::Signal => Leave::Signal,
-            },
+            leave: target.leave.into(),
             grace: GRACE,
             deadline: Deadline::OfRule,
         },
         source,
-        queues: spec
-            .queues
-            .iter()
-            .map(|queue| Queue { name: queue.name.clone(), share: queue.share.unwrap_or(1.0) })
-            .collect(),
+        queues: spec.queues.iter().map(Queue::from).collect(),
         rule: spec.rule.clone(),
         params: spec.params.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
         offered: BTreeMap::new(),
