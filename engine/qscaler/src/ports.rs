@@ -221,12 +221,13 @@ pub struct Found {
 /// Where workers live.
 #[async_trait]
 pub trait Platform: Send + Sync {
-    /// Every worker of a workload that is not gone, by name.
-    async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>>;
+    /// Every worker of a workload that is not gone, by name. One that is made of something else than what
+    /// [`Platform::start`] makes for this workload is outdated.
+    async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, freshness: Freshness) -> Asked<Vec<Seen>>;
     /// Creates the worker of this name; that it exists is success.
     async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()>;
-    /// Removes a worker if still no process of it runs.
-    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
+    /// Removes a worker if still no process of it runs. `false`: it is still there.
+    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool>;
     /// Deletes a worker that has drained and was released.
     async fn delete(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
     /// Asks a worker to end, and kills it when its grace period is over.

@@ -165,15 +165,25 @@ impl Keeper {
                 Err(error) => return Outcome { result: Err(error), ..outcome },
             }
         }
+        // Whoever was to be removed and is still there keeps the place of one that was to be started.
+        let mut kept: usize = 0;
         for step in plan.steps {
+            if kept > 0 && matches!(step, Step::Start { .. }) {
+                kept -= 1;
+                continue;
+            }
+            let removes = matches!(step, Step::Remove { .. });
             // A step that fails is planned again at the next tick; the others need not wait for it.
             match self.carry_out(hold, &*control, &step).await {
                 Ok(true) => {
                     self.ports.listen.hear(&Event::Done { workload: self.key.clone(), step: step.clone() });
                     outcome.done.push(step);
                 }
-                Ok(false) => {}
-                Err(error) => outcome.result = outcome.result.and(Err(error)),
+                Ok(false) => kept += usize::from(removes),
+                Err(error) => {
+                    kept += usize::from(removes);
+                    outcome.result = outcome.result.and(Err(error));
+                }
             }
         }
         outcome
@@ -200,10 +210,9 @@ impl Keeper {
             }
             Step::Start { name } => platform.start(uid, &hold.order.workload, name).await?,
             Step::Remove { worker } => {
-                if !self.may_be_removed(uid, control, worker).await? {
-                    return Ok(false);
-                }
-                platform.remove(uid, worker).await?;
+                return Ok(
+                    self.may_be_removed(uid, control, worker).await? && platform.remove(uid, worker).await?
+                );
             }
             Step::Mark { worker, marked } => platform.mark(uid, worker, *marked).await?,
             Step::Scale { from, to, unborn, released } => {

@@ -108,14 +108,19 @@ impl Pods {
 
 #[async_trait]
 impl Platform for Pods {
-    async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>> {
+    async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, freshness: Freshness) -> Asked<Vec<Seen>> {
         let object = self.objects.of(uid)?;
-        let (mut pods, hash) = match &object.kind {
-            Kind::QWorker { hash } => {
-                self.adopt(&object, hash.as_deref()).await?;
-                (self.owned(&object, freshness).await?, hash.as_deref())
+        // By the template that is at hand: the object may have another one by now.
+        let hash = match &workload.target.made {
+            Made::Pod(template) => Some(template.hash.as_str()),
+            Made::Process(_) | Made::Replica(_) => None,
+        };
+        let mut pods = match &object.kind {
+            Kind::QWorker { .. } => {
+                self.adopt(&object, hash).await?;
+                self.owned(&object, freshness).await?
             }
-            Kind::Workload { .. } => (self.targets.pods(uid, freshness).await?, None),
+            Kind::Workload { .. } => self.targets.pods(uid, freshness).await?,
         };
         let is_own = matches!(object.kind, Kind::QWorker { .. });
         pods.sort_by_key(|pod| pod.metadata.name.clone());
@@ -156,18 +161,18 @@ impl Platform for Pods {
         }
     }
 
-    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()> {
+    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool> {
         match self.find(uid, worker).await? {
             Some((api, pod)) if matches!(process(&pod), Process::Waiting | Process::BackOff { .. }) => {
                 delete(&api, &pod, Exactly::Version).await
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(false),
         }
     }
 
     async fn delete(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()> {
         match self.find(uid, worker).await? {
-            Some((api, pod)) => delete(&api, &pod, Exactly::Uid).await,
+            Some((api, pod)) => delete(&api, &pod, Exactly::Uid).await.map(|_| ()),
             None => Ok(()),
         }
     }
@@ -212,7 +217,8 @@ enum Exactly {
     Version,
 }
 
-async fn delete(api: &Api<Pod>, pod: &Pod, exactly: Exactly) -> Asked<()> {
+/// `false`: it is another one by now, or has changed; what is due is seen at the next tick.
+async fn delete(api: &Api<Pod>, pod: &Pod, exactly: Exactly) -> Asked<bool> {
     let resource_version = match exactly {
         Exactly::Uid => None,
         Exactly::Version => pod.resource_version(),
@@ -221,9 +227,9 @@ async fn delete(api: &Api<Pod>, pod: &Pod, exactly: Exactly) -> Asked<()> {
     let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
     let name = pod.name_any();
     match api.delete(&name, &parameters).await {
-        Ok(_) => Ok(()),
-        // It is gone, or another one by now; what is due is seen at the next tick.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(failed(&format!("delete the pod {name}"), &error)),
     }
 }

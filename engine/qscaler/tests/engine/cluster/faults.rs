@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::failover::Engines;
 use super::qworkers::workers_max;
-use super::shop::Shop;
+use super::shop::{MadeBy, Shop, staying};
 use crate::fixture::seed;
 
 /// What is done to a request.
@@ -72,13 +72,19 @@ impl Proxy {
         *state % max
     }
 
-    /// One of four requests meets a fault, two of three watches are cut. What would be there twice if
-    /// somebody asked again under another name, a pod, is made more often than not without a full answer.
+    /// One of four requests meets a fault, two of three watches are cut. What would be done twice if somebody
+    /// asked again as if it were new, a pod or another number of them, is done more often than not without a
+    /// full answer.
     fn fault(&self, request: &Request) -> Option<Fault> {
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let makes_a_pod = request.method() == Method::POST && request.uri().path().ends_with("/pods");
+        let path = request.uri().path();
+        let makes_pods = match *request.method() {
+            Method::POST => path.ends_with("/pods"),
+            Method::PATCH => path.ends_with("/scale"),
+            _ => false,
+        };
         let fault = match (is_watch, self.random(48)) {
-            (false, 0..24) if makes_a_pod => Fault::Lost,
+            (false, 0..24) if makes_pods => Fault::Lost,
             (true, 0..32) => Fault::Cut,
             (false, 0..3) => Fault::TooMany,
             (false, 3..6) => Fault::Fails,
@@ -157,9 +163,12 @@ async fn unclaimed(shop: &Shop) -> BTreeSet<String> {
 /// One load after the other.
 struct Load<'a> {
     shop: &'a Shop,
+    by: MadeBy,
     engines: Engines<'a>,
     killed: usize,
     max: usize,
+    /// So many more pods may be there while a Deployment replaces them.
+    surge: usize,
     pushed: usize,
 }
 
@@ -172,6 +181,8 @@ enum Kill {
     Between,
     /// While they go.
     Late,
+    /// While their Deployment replaces them.
+    Rolling,
 }
 
 impl Load<'_> {
@@ -179,7 +190,8 @@ impl Load<'_> {
     async fn wave(&mut self, kill: Kill) {
         let tasks = 5 * self.max;
         // Another engine takes over within 15 seconds: there is to be work for longer.
-        let lengths = if kill == Kill::Between { 4_000..8_000 } else { 1_000..4_000 };
+        let is_long = matches!(kill, Kill::Between | Kill::Rolling);
+        let lengths = if is_long { 4_000..8_000 } else { 1_000..4_000 };
         self.shop.push("mail", tasks, lengths);
         self.pushed += tasks;
         if kill == Kill::Early {
@@ -194,7 +206,14 @@ impl Load<'_> {
         if kill == Kill::Between {
             self.kill_leader().await;
         }
-        self.nobody_leaves_before_the_last_tasks().await;
+        if kill == Kill::Rolling {
+            self.surge = self.max.div_ceil(4);
+            self.shop.roll("mail").await;
+            self.kill_leader().await;
+            self.until_one_leads().await;
+        } else {
+            self.nobody_leaves_before_the_last_tasks().await;
+        }
         if kill == Kill::Late {
             self.kill_leader().await;
             self.until_one_leads().await;
@@ -202,7 +221,9 @@ impl Load<'_> {
         let pushed = self.pushed;
         self.until("the tasks are done", async |load| load.shop.ended() == pushed).await;
         self.until("the pods are gone", async |load| load.shop.pods().await.is_empty()).await;
+        self.surge = 0;
         self.shop.every_task_was_done_once(pushed);
+        assert_eq!(self.shop.interrupted("mail"), 0);
     }
 
     async fn kill_leader(&mut self) {
@@ -235,7 +256,13 @@ impl Load<'_> {
         shop.until(what, async |shop| {
             self.engines.do_lead();
             let there = unclaimed(shop).await;
-            assert!(there.len() <= self.max, "{there:?}");
+            assert!(there.len() <= self.max + self.surge, "{there:?}");
+            if self.by == MadeBy::Deployment {
+                // Who has left is among those that are asked for, too.
+                let pods = staying(&shop.pods().await);
+                assert!(pods.len() <= self.max + self.surge, "{pods:?}");
+                assert_eq!(shop.restarts().await, 0);
+            }
             so(self).await
         })
         .await;
@@ -244,23 +271,30 @@ impl Load<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_fails_costs_no_task_and_no_worker_too_many() {
+    meet_faults(MadeBy::QWorker, &[Kill::Early, Kill::Between, Kill::Late]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_fails_costs_a_deployment_no_task_and_no_worker_too_many() {
+    meet_faults(MadeBy::Deployment, &[Kill::Early, Kill::Between, Kill::Late, Kill::Rolling]).await;
+}
+
+/// One load after the other, with an engine killed in each; three times as many of them in a full run.
+async fn meet_faults(by: MadeBy, kills: &[Kill]) {
     println!("seed {}", seed());
     let shop = Shop::open().await;
     let (proxy, address) = Proxy::start(shop.cluster.client.clone()).await;
     let kubeconfig = shop.path("through-the-proxy");
     shop.write_kubeconfig(&kubeconfig, |cluster| *cluster = json!({"server": address})).await;
     let engines = Engines::start(&shop, kubeconfig).await;
-    shop.create("mail", workers_max(), |_| ()).await;
-    let mut load = Load { shop: &shop, engines, killed: 0, max: workers_max() as usize, pushed: 0 };
-    let waves = if std::env::var_os("QSCALER_FULL").is_some() { 9 } else { 3 };
-    for wave in 0..waves {
-        load.wave([Kill::Early, Kill::Between, Kill::Late][wave % 3]).await;
+    shop.create_mail(by, workers_max()).await;
+    let max = workers_max() as usize;
+    let mut load = Load { shop: &shop, by, engines, killed: 0, max, surge: 0, pushed: 0 };
+    let times = if std::env::var_os("QSCALER_FULL").is_some() { 3 } else { 1 };
+    for kill in kills.repeat(times) {
+        load.wave(kill).await;
     }
-    load.until("the ledger is empty", async |load| {
-        let status = load.shop.qworker("mail").await.status.unwrap();
-        status.ledger.unwrap()["offers"] == json!({})
-    })
-    .await;
+    load.until("the ledger is empty", async |load| load.shop.has_no_offers(by).await).await;
     proxy.is_at_it.store(false, Ordering::Relaxed);
     let done = proxy.done.lock().unwrap().clone();
     // Two were started at first, one for each that was killed, and one for each that ended by itself.
@@ -269,5 +303,5 @@ async fn an_api_server_that_fails_costs_no_task_and_no_worker_too_many() {
     let wanted = kinds.iter().flat_map(|kind| [(*kind, false), (*kind, true)]).chain([(Fault::Cut, false)]);
     wanted.for_each(|met| assert!(done.contains_key(&met), "{met:?} is not among {done:?}"));
     let last = load.engines.last();
-    shop.close(last).await;
+    shop.close_workloads(last).await;
 }
