@@ -236,6 +236,10 @@ pub trait Platform: Send + Sync {
     async fn found(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<Option<Found>> {
         Ok(None)
     }
+    /// Whether what makes the workers is not there any more: then nothing can be given back to it.
+    async fn is_gone(&self, _uid: &WorkloadUid) -> Asked<bool> {
+        Ok(false)
+    }
     /// Marks a worker as one to go when fewer are asked for, or takes the mark away.
     async fn mark(&self, uid: &WorkloadUid, _worker: &WorkerId, _marked: bool) -> Asked<()> {
         Err(makes_its_own(uid))

@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
     let mut site = Site::open().await;
     let mut random = seed() | 1;
     let mut goals = Goals::default();
-    for (by, what) in [(MadeBy::QWorker, "the pod"), (MadeBy::Deployment, "more replicas")] {
+    for (by, what) in [(MadeBy::QWorker, "the pod"), (MadeBy::Deployment, "the scale")] {
         let seconds = measure(&mut site, by, &mut random).await;
         let part =
             |of: f64| seconds[((seconds.len() as f64 * of).ceil() as usize - 1).min(seconds.len() - 1)];

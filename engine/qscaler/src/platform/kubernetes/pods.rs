@@ -186,6 +186,10 @@ impl Platform for Pods {
         self.targets.found(uid, freshness).await
     }
 
+    async fn is_gone(&self, uid: &WorkloadUid) -> Asked<bool> {
+        self.targets.is_gone(uid).await
+    }
+
     async fn mark(&self, uid: &WorkloadUid, worker: &WorkerId, marked: bool) -> Asked<()> {
         let Some((api, pod)) = self.find(uid, worker).await? else { return Ok(()) };
         let cost = marked.then_some(LOWEST_COST);

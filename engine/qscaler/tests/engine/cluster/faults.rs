@@ -149,6 +149,10 @@ fn status(code: StatusCode, reason: &str) -> Response {
     (code, [(CONTENT_TYPE, "application/json")], told.to_string()).into_response()
 }
 
+/// Every look at the target of a Workload is six requests, and as a rule one of them meets a fault: it is
+/// looked again and again.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// One load after the other.
 struct Load<'a> {
     shop: &'a Shop,
@@ -242,7 +246,7 @@ impl Load<'_> {
 
     async fn until(&mut self, what: &str, mut so: impl AsyncFnMut(&mut Self) -> bool) {
         let shop = self.shop;
-        shop.until(what, async |shop| {
+        shop.until_within(PATIENCE, what, async |shop| {
             self.engines.do_lead();
             let there = shop.unclaimed().await;
             assert!(there.len() <= self.max + self.surge, "{there:?}");
