@@ -264,14 +264,15 @@ impl Load<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_fails_costs_no_task_and_no_worker_too_many() {
-    meet_faults(MadeBy::QWorker, &[Kill::Early, Kill::Between, Kill::Late]).await;
+    println!("{}", meet_faults(MadeBy::QWorker, &[Kill::Early, Kill::Between, Kill::Late]).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_fails_costs_a_deployment_no_task_and_no_worker_too_many() {
     let kills = [Kill::Rolling, Kill::Late, Kill::Early, Kill::Between];
     // Under faults the number of a Deployment takes its time: half of them in the gate.
-    meet_faults(MadeBy::Deployment, if is_full() { &kills } else { &kills[..2] }).await;
+    let kills = if is_full() { &kills } else { &kills[..2] };
+    println!("{}", meet_faults(MadeBy::Deployment, kills).await);
 }
 
 fn is_full() -> bool {
@@ -279,8 +280,8 @@ fn is_full() -> bool {
 }
 
 /// One load after the other, with an engine killed in each; three times as many of them in a full run.
-async fn meet_faults(by: MadeBy, kills: &[Kill]) {
-    println!("seed {}", seed());
+/// Returns what was met.
+async fn meet_faults(by: MadeBy, kills: &[Kill]) -> String {
     let shop = Shop::open().await;
     let (proxy, address) = Proxy::start(shop.cluster.client.clone()).await;
     let kubeconfig = shop.path("through-the-proxy");
@@ -296,10 +297,12 @@ async fn meet_faults(by: MadeBy, kills: &[Kill]) {
     proxy.is_at_it.store(false, Ordering::Relaxed);
     let done = proxy.done.lock().unwrap().clone();
     // Two were started at first, one for each that was killed, and one for each that ended by itself.
-    println!("{done:?}; killed {} of {} engines", load.killed, load.engines.started());
+    let (killed, started) = (load.killed, load.engines.started());
+    let met = format!("seed {}: {done:?}; killed {killed} of {started} engines", seed());
     let kinds = [Fault::TooMany, Fault::Fails, Fault::Late, Fault::Lost];
     let wanted = kinds.iter().flat_map(|kind| [(*kind, false), (*kind, true)]).chain([(Fault::Cut, false)]);
     wanted.for_each(|met| assert!(done.contains_key(&met), "{met:?} is not among {done:?}"));
     let last = load.engines.last();
     shop.close_workloads(last).await;
+    met
 }
