@@ -151,9 +151,7 @@ impl Keeper {
     /// the old number for a while is the smaller harm.
     async fn announce(&self, hold: &Hold, decided: Option<&Decided>, acts: bool) -> Asked<()> {
         match decided {
-            Some(decided) if acts => {
-                self.ports.platform.announce(&hold.uid, decided.decision.replicas).await
-            }
+            Some(decided) if acts => self.ports.platform.announce(&hold.uid, decided.decision.replicas).await,
             Some(_) | None => Ok(()),
         }
     }

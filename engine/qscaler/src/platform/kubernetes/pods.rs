@@ -197,8 +197,11 @@ impl Platform for Pods {
             return Ok(());
         }
         let scale = Patch::Merge(json!({"metadata": {"uid": object.uid}, "spec": {"replicas": desired}}));
-        let scaled = object.api(&self.client).patch_scale(&object.name, &PatchParams::default(), &scale).await;
-        scaled.map(|_| ()).map_err(|error| failed(&format!("write spec.replicas of {}", object.key()), &error))
+        let scaled =
+            object.api(&self.client).patch_scale(&object.name, &PatchParams::default(), &scale).await;
+        scaled
+            .map(|_| ())
+            .map_err(|error| failed(&format!("write spec.replicas of {}", object.key()), &error))
     }
 
     async fn mark(&self, uid: &WorkloadUid, worker: &WorkerId, marked: bool) -> Asked<()> {

@@ -43,7 +43,8 @@ impl Shop {
     /// Each number was written before a pod came or went for its sake: the budget would else count on the old
     /// one until a pod changes again.
     fn the_number_comes_first(&self, numbers: &[i64]) {
-        let asked = self.cluster.asked_by(&self.account());
+        let mut asked = self.cluster.asked_by(&self.account());
+        asked.sort_by_key(|request| request.at);
         let mut pods = 0;
         let mut written = 0;
         for request in &asked {

@@ -59,7 +59,7 @@ async fn a_qworker_that_is_deleted_lets_its_workers_finish() {
     let engine = shop.engine("engine");
     let max = workers_max();
     shop.create("mail", max, |_| ()).await;
-    shop.push("mail", max as usize, 8_000..12_000);
+    shop.push("mail", max as usize, 15_000..20_000);
     shop.until("all work", async |shop| shop.busy() == max as usize).await;
     let foreground = DeleteParams::foreground();
     shop.qworkers().delete("mail", &foreground).await.unwrap();
@@ -137,13 +137,14 @@ async fn one_without_its_scaler_config_says_so_and_the_others_go_on() {
         shop.lived().values().map(|it| it.ended).sum::<u32>() == 2
     })
     .await;
-    shop.until("it says what to do", async |shop| ready(&shop.qworker("lost").await).is_some()).await;
-    let (holds, reason, message) = ready(&shop.qworker("lost").await).unwrap();
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", "NoScalerConfig"));
-    assert!(
-        message.contains("no ScalerConfig `elsewhere`") && message.contains("scalerConfigRef"),
-        "{message}"
-    );
+    shop.until("it says what to do", async |shop| {
+        ready(&shop.qworker("lost").await).is_some_and(|(holds, reason, message)| {
+            (holds.as_str(), reason.as_str()) == ("False", "NoScalerConfig")
+                && message.contains("no ScalerConfig `elsewhere`")
+                && message.contains("scalerConfigRef")
+        })
+    })
+    .await;
     shop.create_config("elsewhere").await;
     shop.push("lost", 1, 100..200);
     shop.until("it works, too", async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == 3)
