@@ -240,6 +240,11 @@ pub trait Platform: Send + Sync {
     async fn is_gone(&self, _uid: &WorkloadUid) -> Asked<bool> {
         Ok(false)
     }
+    /// Says how many workers there are to be where others look for it, a disruption budget above all; before
+    /// anything is done about it. That it stands there already is success.
+    async fn announce(&self, _uid: &WorkloadUid, _desired: u32) -> Asked<()> {
+        Ok(())
+    }
     /// Marks a worker as one to go when fewer are asked for, or takes the mark away.
     async fn mark(&self, uid: &WorkloadUid, _worker: &WorkerId, _marked: bool) -> Asked<()> {
         Err(makes_its_own(uid))

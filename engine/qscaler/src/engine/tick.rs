@@ -55,7 +55,9 @@ impl Keeper {
             Some(_) => observed.ledger.offers.len(),
             None => observed.fleet.len() + plan.starts(),
         };
-        let outcome = self.apply(hold, &observed.version, plan).await;
+        let announced = self.announce(hold, decided.as_ref(), acts).await;
+        let mut outcome = self.apply(hold, &observed.version, plan).await;
+        outcome.result = outcome.result.and(announced);
         let rolls = outcome.rolling || observed.ledger.rolling.is_some();
         self.remember(hold, decided, acts, (&outcome.done, rolls)).await;
         let seen = (&*observed.fleet, &observed.shown.reports);
@@ -145,6 +147,16 @@ impl Keeper {
             rollout: hold.order.workload.target.made.rollout(desired),
         };
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
+    }
+
+    /// Says how many workers there are to be, before a worker comes or is asked to go. Where that cannot be
+    /// written it is told and tried again, and the workers come and go all the same: a budget that counts on
+    /// the old number for a while is the smaller harm.
+    async fn announce(&self, hold: &Hold, decided: Option<&Decided>, acts: bool) -> Asked<()> {
+        match decided {
+            Some(decided) if acts => self.ports.platform.announce(&hold.uid, decided.decision.replicas).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     #[tracing::instrument(level = "info", skip_all, fields(steps = plan.steps.len()))]

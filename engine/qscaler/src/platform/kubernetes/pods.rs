@@ -23,6 +23,7 @@ use qscaler_core::time::Time;
 use qscaler_core::workload::{Made, Workload};
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
 
+use super::api::QWorker;
 use super::controller::Stores;
 use super::failed;
 use super::objects::{Kind, Object, Objects};
@@ -44,6 +45,7 @@ pub struct Pods {
     objects: Objects,
     /// Those that a QWorker owns, as a watch tells.
     watched: Store<Pod>,
+    qworkers: Store<QWorker>,
     targets: Targets,
     /// QWorkers whose pods of another making were taken over, by uid.
     adopted: Mutex<BTreeSet<String>>,
@@ -52,9 +54,9 @@ pub struct Pods {
 impl Pods {
     /// The pods of these objects.
     pub fn new(client: Client, objects: Objects, stores: Stores) -> Self {
-        let watched = stores.pods.clone();
+        let (watched, qworkers) = (stores.pods.clone(), stores.qworkers.clone());
         let targets = Targets::new(client.clone(), objects.clone(), stores);
-        Self { client, objects, watched, targets, adopted: Mutex::default() }
+        Self { client, objects, watched, qworkers, targets, adopted: Mutex::default() }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -188,6 +190,22 @@ impl Platform for Pods {
 
     async fn is_gone(&self, uid: &WorkloadUid) -> Asked<bool> {
         self.targets.is_gone(uid).await
+    }
+
+    async fn announce(&self, uid: &WorkloadUid, desired: u32) -> Asked<()> {
+        let object = self.objects.of(uid)?;
+        let is_it = |qworker: &QWorker| qworker.metadata.uid.as_deref() == Some(object.uid.as_str());
+        // What a Workload scales has its number already; one that the watch has not told of yet is due later.
+        let Some(qworker) = self.qworkers.find(is_it) else { return Ok(()) };
+        if qworker.spec.replicas == Some(i64::from(desired)) {
+            return Ok(());
+        }
+        let scale = Patch::Merge(json!({"metadata": {"uid": object.uid}, "spec": {"replicas": desired}}));
+        let scaled =
+            object.api(&self.client).patch_scale(&object.name, &PatchParams::default(), &scale).await;
+        scaled
+            .map(|_| ())
+            .map_err(|error| failed(&format!("write spec.replicas of {}", object.key()), &error))
     }
 
     async fn mark(&self, uid: &WorkloadUid, worker: &WorkerId, marked: bool) -> Asked<()> {

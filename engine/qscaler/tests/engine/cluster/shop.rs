@@ -27,7 +27,7 @@ pub(super) use made::MadeBy;
 pub(super) use targets::{condition, holds, is_rolling};
 
 /// How long the engine and the cluster may take together for what the test waits for, beside the tasks.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// The account of the engines of a shop.
 const ENGINE: &str = "engine";
 
