@@ -179,5 +179,15 @@ async fn a_workload_that_is_deleted_with_its_target_waits_for_nothing() {
     shop.deployments().delete("mail", &DeleteParams::default()).await.unwrap();
     shop.until("it is gone", async |shop| shop.deployments().get_opt("mail").await.unwrap().is_none()).await;
     shop.let_go("mail").await;
+    // Nor does one of a kind that is not there any more.
+    shop.look_after("lost", 1, |it| it["spec"]["target"]["apiVersion"] = json!("nowhere.test/v1")).await;
+    shop.until("it says that nobody knows the kind", async |shop| {
+        let told = condition(&shop.workload("lost").await, "Ready");
+        told.is_some_and(|(_, reason, message)| {
+            reason == "CannotAct" && message.contains("kubectl api-resources")
+        })
+    })
+    .await;
+    shop.let_go("lost").await;
     shop.close_workloads(engine).await;
 }
