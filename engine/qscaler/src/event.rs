@@ -34,7 +34,7 @@ pub enum Event {
         current: u32,
         /// How many there are, those that leave included.
         workers: u32,
-        /// Of those, the ones that run and have never reported: they use no SDK, or another one.
+        /// Of those, the ones that have begun to run and never reported: they use no SDK, or another one.
         silent: u32,
         /// Tasks that wait, where that is known.
         length: Option<f64>,

@@ -116,10 +116,11 @@ impl Observed {
         self.found.is_some() && !self.ledger.offers.is_empty()
     }
 
-    /// How many workers run and have never reported.
+    /// How many workers run, or are about to end, and have never reported.
     pub(super) fn silent(&self) -> u32 {
         let reports = &self.shown.reports;
-        let is_silent = |seen: &&Seen| seen.process == Process::Running && !reports.contains_key(&seen.id);
+        let has_begun = |seen: &Seen| matches!(seen.process, Process::Running | Process::Ending);
+        let is_silent = |seen: &&Seen| has_begun(seen) && !reports.contains_key(&seen.id);
         self.fleet.iter().filter(is_silent).count() as u32
     }
 

@@ -143,9 +143,13 @@ impl Watched {
         assignments
     }
 
-    /// What the status of a QWorker says its pods are made of.
+    /// What the status of a QWorker says its pods are made of; nothing new before all of them are known, or
+    /// workers of the first SDK would leave.
     fn announced_hash(&self, object: &Object) -> Option<String> {
         let Kind::QWorker { hash } = &object.kind else { return None };
+        if !self.objects.is_adopted(object) {
+            return None;
+        }
         let pods = self.stores.pods.state_filter(|pod| is_labelled(pod, object));
         Some(announced_hash(&pods, hash.as_ref()?).to_owned())
     }

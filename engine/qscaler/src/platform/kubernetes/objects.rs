@@ -1,6 +1,6 @@
 //! Which object of the cluster stands behind a workload, by its uid and by its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -47,6 +47,8 @@ pub enum Kind {
 #[derive(Clone, Default)]
 pub struct Objects {
     by_id: Arc<Mutex<BTreeMap<WorkloadUid, Object>>>,
+    /// QWorkers whose pods of another making were taken over, by uid.
+    adopted: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Object {
@@ -130,6 +132,20 @@ impl Objects {
     /// The object whose workers know it by this.
     pub fn of(&self, id: &WorkloadUid) -> Asked<Object> {
         self.lock().get(id).cloned().ok_or_else(|| unknown(id.as_str()))
+    }
+
+    /// Whether all pods of a QWorker are known for its own.
+    pub fn is_adopted(&self, object: &Object) -> bool {
+        self.lock_adopted().contains(&object.uid)
+    }
+
+    /// They are from now on.
+    pub fn note_adopted(&self, object: &Object) {
+        self.lock_adopted().insert(object.uid.clone());
+    }
+
+    fn lock_adopted(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkloadUid, Object>> {

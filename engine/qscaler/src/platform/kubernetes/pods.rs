@@ -7,8 +7,7 @@ mod adoption;
 mod fate;
 mod template;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, P
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use serde_json::json;
+use tokio::time::sleep;
 
 use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::time::Time;
@@ -38,6 +38,10 @@ use template::{HASH_LABEL, label_of, pod};
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// The lowest that there is.
 const LOWEST_COST: &str = "-2147483648";
+/// A watch tells of what was written within this time.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// It is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The pods of a cluster.
 pub struct Pods {
@@ -47,8 +51,6 @@ pub struct Pods {
     watched: Store<Pod>,
     qworkers: Store<QWorker>,
     targets: Targets,
-    /// QWorkers whose pods of another making were taken over, by uid.
-    adopted: Mutex<BTreeSet<String>>,
 }
 
 impl Pods {
@@ -56,7 +58,7 @@ impl Pods {
     pub fn new(client: Client, objects: Objects, stores: Stores) -> Self {
         let (watched, qworkers) = (stores.pods.clone(), stores.qworkers.clone());
         let targets = Targets::new(client.clone(), objects.clone(), stores);
-        Self { client, objects, watched, qworkers, targets, adopted: Mutex::default() }
+        Self { client, objects, watched, qworkers, targets }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -86,14 +88,23 @@ impl Pods {
         self.watched.state_filter(|pod| is_labelled(pod, object))
     }
 
-    /// Takes over pods of another making, once.
+    /// Takes over pods of another making, once: nothing is said of a QWorker's pods before all are known.
     async fn adopt(&self, object: &Object, hash: Option<&str>) -> Asked<()> {
-        let lock = || self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lock().contains(&object.uid) {
-            adoption::adopt(&self.api(object), object, hash).await?;
-            lock().insert(object.uid.clone());
+        if self.objects.is_adopted(object) {
+            return Ok(());
         }
-        Ok(())
+        adoption::adopt(&self.api(object), object, hash).await?;
+        let of_owner = self.owned(object, Freshness::Live).await?;
+        let knows = |pod: &Arc<Pod>| self.watched.find(|it| it.uid() == pod.uid()).is_some();
+        for _ in 0..TOLD_WITHIN.as_millis() / LOOK_EVERY.as_millis() {
+            if of_owner.iter().all(knows) {
+                self.objects.note_adopted(object);
+                return Ok(());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        let reason = format!("the watch has not told of them within {TOLD_WITHIN:?}");
+        Err(PortError::new(format!("take over the pods of {}", object.key()), reason))
     }
 
     /// The pods that a QWorker owns.
@@ -128,7 +139,11 @@ impl Platform for Pods {
         pods.sort_by_key(|pod| pod.metadata.name.clone());
         let mut fleet = vec![];
         for pod in pods {
-            let Some(seen) = seen(&pod, hash) else { continue };
+            let Some(mut seen) = seen(&pod, hash) else { continue };
+            if is_own && seen.process == Process::Running && owner(&pod).is_none() {
+                // So workers of the first SDK say that they leave: they finish their task and delete the pod.
+                seen.process = Process::Ending;
+            }
             if is_own && is_over(&pod) && pod.metadata.deletion_timestamp.is_none() {
                 // Nothing of it runs any more, and nothing will. It is replaced under another name.
                 delete(&self.api(&object), &pod, Exactly::Uid).await?;

@@ -140,7 +140,11 @@ impl Reporter {
                 && match &entry.written {
                     None => true,
                     Some((written, at)) if written.news != entry.wanted.news => {
-                        now.duration_since(*at) >= WRITE_EVERY
+                        let (before, news) = (&written.news, &entry.wanted.news);
+                        // Everybody of the first SDK who reads that there is one too many leaves: not for
+                        // longer than it is so.
+                        let is_urgent = news.silent > 0 && news.counted() != before.counted();
+                        is_urgent || now.duration_since(*at) >= WRITE_EVERY
                     }
                     Some((written, at)) => {
                         *written != entry.wanted && now.duration_since(*at) >= REFRESH_EVERY
@@ -184,7 +188,7 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
     let news = &report.news;
     let mut status = match &object.kind {
         Kind::QWorker { .. } => json!({
-            "currentReplicas": news.workers,
+            "currentReplicas": news.counted().0,
             "drainingReplicas": news.draining,
             "selector": format!("{OWNER_LABEL}={}", object.uid),
         }),
@@ -193,9 +197,7 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
     status["reason"] = json!(report.sentence);
     status["observedGeneration"] = json!(news.generation);
     match (&object.kind, news.desired) {
-        (Kind::QWorker { .. }, Some(desired)) => {
-            status["desiredReplicas"] = json!(announced(desired, news));
-        }
+        (Kind::QWorker { .. }, Some(_)) => status["desiredReplicas"] = json!(news.counted().1),
         (Kind::Workload { .. }, Some(desired)) => status["desired"] = json!(desired),
         (_, None) => {}
     }
@@ -211,12 +213,6 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
     let condition = |it: Condition| it.written(since.get(it.of).copied().unwrap_or_else(Timestamp::now));
     status["conditions"] = news.conditions().into_iter().map(condition).collect();
     status
-}
-
-/// Workers of the original SDK leave when they read here that there are too many, every one of them. So
-/// while some live, no more than one too many is announced.
-fn announced(desired: u32, news: &News) -> u32 {
-    if news.silent > 0 { desired.max(news.workers.saturating_sub(1)) } else { desired }
 }
 
 /// What `kubectl describe` is to show.

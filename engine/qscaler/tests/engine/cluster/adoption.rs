@@ -1,9 +1,14 @@
 //! A QWorker of an existing installation: its pods are taken over as they are.
 
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::shop::{Shop, staying};
 
@@ -39,6 +44,35 @@ impl Shop {
     }
 }
 
+/// Everything that a QWorker's status has said: workers that are there, workers wanted, hash.
+type Said = Arc<Mutex<Vec<(i64, i64, String)>>>;
+
+impl Shop {
+    /// Writes down what workers of the first SDK would read.
+    fn listen(&self, qworker: &str) -> (Said, JoinHandle<()>) {
+        let said = Said::default();
+        let config = watcher::Config::default().fields(&format!("metadata.name={qworker}"));
+        let events = watcher(self.qworkers(), config).applied_objects();
+        let heard = Arc::clone(&said);
+        let listener = tokio::spawn(async move {
+            let mut events = std::pin::pin!(events);
+            while let Some(qworker) = events.next().await {
+                let status = qworker.unwrap().status.unwrap_or_default();
+                let (current, desired) = (status.current_replicas, status.desired_replicas);
+                heard.lock().unwrap().push((current, desired, status.current_pod_spec_hash));
+            }
+        });
+        (said, listener)
+    }
+
+    /// What a worker of the first SDK does when it leaves: it disowns its pod, and finishes its task.
+    async fn disown(&self, pod: &str) {
+        let pods: Api<Pod> = self.cluster.api();
+        let nobody = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
+        pods.patch(pod, &PatchParams::default(), &nobody).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
     let shop = Shop::open().await;
@@ -51,6 +85,10 @@ async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
         shop.pods().await.iter().filter(|pod| super::is_ready(Some(pod))).count() == 3
     })
     .await;
+    let told = json!({"status": {"currentReplicas": 3, "desiredReplicas": 3, "currentPodSpecHash": HASH_OF_THE_FIRST}});
+    shop.qworkers().patch_status("mail", &PatchParams::default(), &Patch::Merge(told)).await.unwrap();
+    let (said, listener) = shop.listen("mail");
+    shop.until("it is heard", async |_| !said.lock().unwrap().is_empty()).await;
     let engine = shop.engine("engine");
     let announces = async |shop: &Shop| {
         let status = shop.qworker("mail").await.status.unwrap_or_default();
@@ -80,12 +118,20 @@ async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
             (current, desired) == (left, left - 1)
         })
         .await;
+        shop.disown(name).await;
+        shop.until("it is not counted any more", async |shop| announces(shop).await.0 == left - 1).await;
+        assert!(staying(&shop.pods().await).contains(&name.to_owned()), "it may finish its task");
         all.delete(name, &DeleteParams::default()).await.unwrap();
     }
     shop.until("three are left", async |shop| announces(shop).await.0 == 3).await;
     assert_eq!(shop.restarts().await, 0);
     let pods = shop.pods().await;
     assert!(pods.iter().any(|pod| pod.uid().as_ref() == first.last()), "nobody has touched the third");
+    for (current, desired, hash) in said.lock().unwrap().iter() {
+        assert!(*desired >= current - 1, "{desired} of {current} were said to be wanted");
+        assert_eq!(hash, HASH_OF_THE_FIRST, "who was given another one leaves");
+    }
+    listener.abort();
     // When the last of them is gone, the hash is ours.
     for pod in pods {
         all.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();

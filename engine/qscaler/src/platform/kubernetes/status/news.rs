@@ -35,6 +35,19 @@ pub(super) struct News {
     pub(super) failure: Option<String>,
 }
 
+impl News {
+    /// How many workers a QWorker's status says there are, and are wanted. Workers of the first SDK leave when
+    /// they read that there are too many, every one of them. So while some live, those that leave already do not
+    /// count, and no more than one too many is announced.
+    pub(super) fn counted(&self) -> (u32, Option<u32>) {
+        if self.silent == 0 {
+            return (self.workers, self.desired);
+        }
+        let current = self.workers.saturating_sub(self.draining);
+        (current, self.desired.map(|desired| desired.max(current.saturating_sub(1))))
+    }
+}
+
 /// A condition as Kubernetes has them.
 #[derive(Clone, Debug, PartialEq)]
 pub(in super::super) struct Condition {
@@ -169,4 +182,21 @@ fn of_target(target: &TargetState) -> [Condition; 4] {
             ("LongEnough", "99 of 100 tasks end within the grace period"),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_of_the_first_sdk_never_read_that_more_than_one_is_too_many() {
+        let counted = |workers, draining, desired, silent| {
+            News { workers, draining, desired: Some(desired), silent, ..News::default() }.counted()
+        };
+        assert_eq!(counted(6, 2, 1, 0), (6, Some(1)), "nobody reads it");
+        assert_eq!(counted(6, 0, 1, 6), (6, Some(5)));
+        assert_eq!(counted(6, 1, 5, 6), (5, Some(5)), "who leaves already was the one too many");
+        assert_eq!(counted(6, 2, 1, 6), (4, Some(3)));
+        assert_eq!(counted(2, 0, 4, 2), (2, Some(4)));
+    }
 }
