@@ -94,12 +94,16 @@ async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
         let status = shop.qworker("mail").await.status.unwrap_or_default();
         (status.current_replicas, status.desired_replicas, status.current_pod_spec_hash)
     };
-    shop.until("it has counted them", async |shop| announces(shop).await == (3, 3, HASH_OF_THE_FIRST.into()))
-        .await;
+    // It begins a ledger when it has looked at them all.
+    shop.until("it looks after them", async |shop| {
+        shop.qworker("mail").await.status.is_some_and(|status| status.ledger.is_some())
+            && announces(shop).await == (3, 3, HASH_OF_THE_FIRST.into())
+    })
+    .await;
     let pods = shop.pods().await;
     assert_eq!(pods.iter().map(|pod| pod.uid().unwrap()).collect::<Vec<_>>(), first);
     // Busy, there is room for two more, of the present making.
-    shop.push("mail", 5, 5_000..6_000);
+    shop.push("mail", 5, 15_000..16_000);
     shop.until("two were added", async |shop| staying(&shop.pods().await).len() == 5).await;
     for pod in shop.pods().await {
         assert_eq!(variable(&pod, "POD_SPEC_HASH"), Some(HASH_OF_THE_FIRST), "one hash for all: {pod:?}");
