@@ -46,27 +46,37 @@ impl Handover {
     /// Takes the number over from manifests, and lets the engine act. An autoscaler is for its owner to
     /// delete. Returns what was done, in sentences.
     pub async fn adopt(&self) -> Asked<String> {
-        let object = self.object().await?;
         if let Some(other) = autoscaler(&self.client, &self.namespace, &self.target).await? {
             return Err(PortError::new(format!("adopt {}", self.target), other));
         }
         // Read before the engine may change it.
         let replicas = self.replicas().await?;
-        let mut told = String::new();
-        if let Some((patch, from)) = freed(&object) {
-            let patched = self.targets.patch(&self.target.name, &by_us(), &Patch::Merge(patch)).await;
-            patched.map_err(|error| failed(&format!("take over {}", self.target), &error))?;
-            told = format!(
+        let told = match self.free().await? {
+            Some(from) => format!(
                 "`{from}` no longer owns the replicas of {}: remove the line from its manifest, or it asks for \
                  them again.\n",
                 self.target
-            );
-        }
+            ),
+            None => String::new(),
+        };
         self.set_mode(Mode::Act).await?;
         Ok(format!(
             "{told}{} is scaled by `{}` from now on; it has {replicas} replicas.",
             self.target, self.name
         ))
+    }
+
+    /// Takes the number from whoever owned it, and returns who that was.
+    async fn free(&self) -> Asked<Option<String>> {
+        loop {
+            let Some((patch, from)) = freed(&self.object().await?) else { return Ok(None) };
+            match self.targets.patch(&self.target.name, &by_us(), &Patch::Merge(patch)).await {
+                Ok(_) => return Ok(Some(from)),
+                // Its controller has written to it meanwhile: what is true now is read again.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(failed(&format!("take over {}", self.target), &error)),
+            }
+        }
     }
 
     /// Has the engine only look, and waits until what it had offered is taken back. Returns what was done.

@@ -137,8 +137,8 @@ async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
     }
     listener.abort();
     // When the last of them is gone, the hash is ours.
-    for pod in pods {
-        all.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+    for name in staying(&pods) {
+        all.delete(&name, &DeleteParams::default()).await.unwrap();
     }
     shop.until("the hash is ours", async |shop| {
         let (_, _, hash) = announces(shop).await;
