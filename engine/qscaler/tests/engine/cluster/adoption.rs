@@ -65,6 +65,23 @@ impl Shop {
         (said, listener)
     }
 
+    /// When the last pod of the first engine is gone, and whoever was given the same hash, the hash is ours.
+    async fn begins_anew_when_all_are_gone(&self) {
+        self.change("mail", json!({"spec": {"scaleConfig": {"minReplicas": 0}}})).await;
+        let pods: Api<Pod> = self.cluster.api();
+        pods.delete("mail-3d9e", &DeleteParams::default()).await.unwrap();
+        self.until("nobody is there", async |shop| shop.pods().await.is_empty()).await;
+        self.push("mail", 1, 1_000..2_000);
+        self.until("the hash is ours", async |shop| {
+            let hash = shop.qworker("mail").await.status.unwrap().current_pod_spec_hash;
+            let pods = shop.pods().await;
+            hash != HASH_OF_THE_FIRST && pods.iter().any(|pod| variable(pod, "POD_SPEC_HASH") == Some(&hash))
+        })
+        .await;
+        self.until("its task is done", async |shop| shop.ended() == 6).await;
+        assert_eq!(self.lived().len(), 6);
+    }
+
     /// What a worker of the first SDK does when it leaves: it disowns its pod, and finishes its task.
     async fn disown(&self, pod: &str) {
         let pods: Api<Pod> = self.cluster.api();
@@ -136,18 +153,6 @@ async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
         assert_eq!(hash, HASH_OF_THE_FIRST, "who was given another one leaves");
     }
     listener.abort();
-    // When the last of them is gone, and whoever was given the same, the hash is ours.
-    shop.change("mail", json!({"spec": {"scaleConfig": {"minReplicas": 0}}})).await;
-    all.delete("mail-3d9e", &DeleteParams::default()).await.unwrap();
-    shop.until("nobody is there", async |shop| shop.pods().await.is_empty()).await;
-    shop.push("mail", 1, 1_000..2_000);
-    shop.until("the hash is ours", async |shop| {
-        let (_, _, hash) = announces(shop).await;
-        let pods = shop.pods().await;
-        hash != HASH_OF_THE_FIRST && pods.iter().any(|pod| variable(pod, "POD_SPEC_HASH") == Some(&hash))
-    })
-    .await;
-    shop.until("its task is done", async |shop| shop.ended() == 6).await;
-    assert_eq!(shop.lived().len(), 6);
+    shop.begins_anew_when_all_are_gone().await;
     shop.close(engine).await;
 }
