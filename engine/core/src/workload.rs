@@ -90,6 +90,14 @@ pub enum Made {
 }
 
 impl Made {
+    /// Which specification the engine makes workers of, where it has one to tell from another.
+    pub fn hash(&self) -> Option<&str> {
+        match self {
+            Made::Pod(template) => Some(&template.hash),
+            Made::Process(_) | Made::Replica(_) => None,
+        }
+    }
+
     /// How workers that were made of something else are replaced when so many are desired.
     pub fn rollout(&self, desired: u32) -> Rollout {
         match self {

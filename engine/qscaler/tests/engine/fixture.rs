@@ -17,9 +17,14 @@ pub(crate) fn seed() -> u64 {
     std::env::var("QSCALER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
 }
 
+/// Whether the whole counts are run.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("QSCALER_FULL").is_some()
+}
+
 /// A tenth of a count, or all of it in a full run.
 pub(crate) fn counts(whole: u64) -> u64 {
-    if std::env::var_os("QSCALER_FULL").is_some() { whole } else { whole.div_ceil(10) }
+    if is_full() { whole } else { whole.div_ceil(10) }
 }
 
 /// Waits until something is so, looking often; fails with `what` after a time that no sound machine needs.

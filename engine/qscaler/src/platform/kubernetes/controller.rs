@@ -137,7 +137,7 @@ impl Watched {
                 unfit = unfit.or_else(|| no_policy(&assignment));
                 assignments.push((assignment, mode));
             }
-            let hash = self.announced_hash(&item.object);
+            let hash = self.announced_hash(item);
             reporter.judge(&key, item.metadata.generation, hash.as_deref(), unfit.as_ref());
         }
         assignments
@@ -145,20 +145,20 @@ impl Watched {
 
     /// What the status of a QWorker says its pods are made of; nothing new before all of them are known, or
     /// workers of the first SDK would leave.
-    fn announced_hash(&self, object: &Object) -> Option<String> {
-        let Kind::QWorker { hash } = &object.kind else { return None };
-        if !self.objects.is_adopted(object) {
+    fn announced_hash(&self, item: &Item) -> Option<String> {
+        let hash = item.workload.as_ref()?.target.made.hash()?;
+        if !self.objects.is_adopted(&item.object) {
             return None;
         }
-        let pods = self.stores.pods.state_filter(|pod| is_labelled(pod, object));
-        Some(announced_hash(&pods, hash.as_ref()?).to_owned())
+        let pods = self.stores.pods.state_filter(|pod| is_labelled(pod, &item.object));
+        Some(announced_hash(&pods, hash).to_owned())
     }
 
     /// Whether an object has no workers of its own, and nobody who has left what it scales.
     fn is_at_rest(&self, object: &Object) -> bool {
         let is_it = |metadata: &ObjectMeta| metadata.uid.as_ref() == Some(&object.uid);
         match object.kind {
-            Kind::QWorker { .. } => self.stores.pods.find(|pod| is_labelled(pod, object)).is_none(),
+            Kind::QWorker => self.stores.pods.find(|pod| is_labelled(pod, object)).is_none(),
             Kind::Workload { .. } => {
                 let workload = self.stores.workloads.find(|it| is_it(&it.metadata));
                 let ledger = workload.and_then(|it| it.status.as_ref()?.ledger.clone());
@@ -199,17 +199,12 @@ impl Watched {
     }
 
     fn of_qworker(&self, qworker: &QWorker) -> Option<Item> {
-        let object = Object::of(Kind::QWorker { hash: None }, &qworker.metadata)?;
+        let object = Object::of(Kind::QWorker, &qworker.metadata)?;
         let config = |name: &str| {
             let reference = reflector::ObjectRef::new(name).within(&object.namespace);
             self.stores.configs.get(&reference).map(|config| ScalerConfig::clone(&config))
         };
         let (workload, unfit) = self.read(&object, workload(qworker, config));
-        let hash = workload.as_ref().and_then(|workload| match &workload.target.made {
-            Made::Pod(template) => Some(template.hash.clone()),
-            Made::Process(_) | Made::Replica(_) => None,
-        });
-        let object = Object { kind: Kind::QWorker { hash }, ..object };
         Some(Item { metadata: qworker.metadata.clone(), object, workload, unfit })
     }
 

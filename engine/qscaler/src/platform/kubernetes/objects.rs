@@ -32,10 +32,7 @@ pub struct Object {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A QWorker.
-    QWorker {
-        /// What its pods are to be made of; nothing where that cannot be read.
-        hash: Option<String>,
-    },
+    QWorker,
     /// A Workload.
     Workload {
         /// What it scales; nothing where that cannot be read.
@@ -71,14 +68,14 @@ impl Object {
     /// used again begins a new epoch on the control path.
     pub fn id(&self) -> WorkloadUid {
         WorkloadUid::new(match self.kind {
-            Kind::QWorker { .. } => self.uid.clone(),
+            Kind::QWorker => self.uid.clone(),
             Kind::Workload { .. } => self.key(),
         })
     }
 
     fn resource(&self) -> ApiResource {
         match self.kind {
-            Kind::QWorker { .. } => ApiResource::erase::<QWorker>(&()),
+            Kind::QWorker => ApiResource::erase::<QWorker>(&()),
             Kind::Workload { .. } => ApiResource::erase::<Workload>(&()),
         }
     }

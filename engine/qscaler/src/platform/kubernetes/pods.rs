@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::time::sleep;
@@ -71,7 +71,7 @@ impl Pods {
         let api = self.api(&object);
         let is_it = |pod: &Pod| pod.uid().as_deref() == Some(worker.as_str());
         let known = match object.kind {
-            Kind::QWorker { .. } => self.watched.find(is_it),
+            Kind::QWorker => self.watched.find(is_it),
             Kind::Workload { .. } => {
                 self.targets.pods(id, Freshness::Seen).await?.into_iter().find(|pod| is_it(pod))
             }
@@ -124,18 +124,15 @@ impl Platform for Pods {
     async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, freshness: Freshness) -> Asked<Vec<Seen>> {
         let object = self.objects.of(uid)?;
         // By the template that is at hand: the object may have another one by now.
-        let hash = match &workload.target.made {
-            Made::Pod(template) => Some(template.hash.as_str()),
-            Made::Process(_) | Made::Replica(_) => None,
-        };
+        let hash = workload.target.made.hash();
         let mut pods = match &object.kind {
-            Kind::QWorker { .. } => {
+            Kind::QWorker => {
                 self.adopt(&object, hash).await?;
                 self.owned(&object, freshness).await?
             }
             Kind::Workload { .. } => self.targets.pods(uid, freshness).await?,
         };
-        let is_own = matches!(object.kind, Kind::QWorker { .. });
+        let is_own = matches!(object.kind, Kind::QWorker);
         pods.sort_by_key(|pod| pod.metadata.name.clone());
         let mut fleet = vec![];
         for pod in pods {
@@ -209,9 +206,11 @@ impl Platform for Pods {
 
     async fn announce(&self, uid: &WorkloadUid, desired: u32) -> Asked<()> {
         let object = self.objects.of(uid)?;
-        let is_it = |qworker: &QWorker| qworker.metadata.uid.as_deref() == Some(object.uid.as_str());
+        let known = self.qworkers.get(&ObjectRef::new(&object.name).within(&object.namespace));
         // What a Workload scales has its number already; one that the watch has not told of yet is due later.
-        let Some(qworker) = self.qworkers.find(is_it) else { return Ok(()) };
+        let Some(qworker) = known.filter(|it| it.metadata.uid.as_ref() == Some(&object.uid)) else {
+            return Ok(());
+        };
         if qworker.spec.replicas == Some(i64::from(desired)) {
             return Ok(());
         }

@@ -187,7 +187,7 @@ impl Reporter {
 fn status(object: &Object, report: &Report, since: &Since) -> Value {
     let news = &report.news;
     let mut status = match &object.kind {
-        Kind::QWorker { .. } => json!({
+        Kind::QWorker => json!({
             "currentReplicas": news.counted().0,
             "drainingReplicas": news.draining,
             "selector": format!("{OWNER_LABEL}={}", object.uid),
@@ -197,7 +197,7 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
     status["reason"] = json!(report.sentence);
     status["observedGeneration"] = json!(news.generation);
     match (&object.kind, news.desired) {
-        (Kind::QWorker { .. }, Some(_)) => status["desiredReplicas"] = json!(news.counted().1),
+        (Kind::QWorker, Some(_)) => status["desiredReplicas"] = json!(news.counted().1),
         (Kind::Workload { .. }, Some(desired)) => status["desired"] = json!(desired),
         (_, None) => {}
     }

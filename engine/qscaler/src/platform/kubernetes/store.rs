@@ -48,7 +48,7 @@ impl KubernetesStore {
     fn seen(&self, object: &Object) -> Asked<Option<(Version, Ledger)>> {
         let is_it = |metadata: &ObjectMeta| metadata.uid.as_ref() == Some(&object.uid);
         let ledger = match object.kind {
-            Kind::QWorker { .. } => {
+            Kind::QWorker => {
                 let qworker = self.stores.qworkers.find(|it| is_it(&it.metadata));
                 qworker.and_then(|it| it.status.as_ref()?.ledger.clone())
             }
@@ -204,7 +204,7 @@ impl Store for KubernetesStore {
 /// The ConfigMap with an object's checkpoint.
 fn map_of(object: &Object) -> String {
     match object.kind {
-        Kind::QWorker { .. } => format!("qscaler-{}", object.name),
+        Kind::QWorker => format!("qscaler-{}", object.name),
         Kind::Workload { .. } => format!("qscaler-workload-{}", object.name),
     }
 }

@@ -125,10 +125,7 @@ async fn pods_of_the_first_engine_work_on_and_are_never_all_told_to_leave() {
     for pod in shop.pods().await {
         assert_eq!(variable(&pod, "POD_SPEC_HASH"), Some(HASH_OF_THE_FIRST), "one hash for all: {pod:?}");
     }
-    shop.until("the tasks are done", async |shop| {
-        shop.lived().values().map(|task| task.ended).sum::<u32>() == 5
-    })
-    .await;
+    shop.until("the tasks are done", async |shop| shop.ended() == 5).await;
     // One too many is all that they are ever told: of the first SDK everybody who hears it leaves.
     let all: Api<Pod> = shop.cluster.api();
     for (left, name) in [(5, "mail-1f0a"), (4, "mail-2b7c")] {

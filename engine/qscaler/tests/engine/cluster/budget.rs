@@ -5,7 +5,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatu
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::shop::Shop;
 
@@ -63,10 +63,6 @@ impl Shop {
     }
 }
 
-fn bounds(workers: u32) -> Value {
-    json!({"spec": {"scaleConfig": {"minReplicas": workers, "maxReplicas": workers}}})
-}
-
 #[tokio::test]
 async fn a_budget_in_percent_finds_the_number_wanted_in_the_scale_subresource() {
     let shop = Shop::open().await;
@@ -80,9 +76,9 @@ async fn a_budget_in_percent_finds_the_number_wanted_in_the_scale_subresource() 
     let budgets: Api<PodDisruptionBudget> = shop.cluster.api();
     budgets.create(&PostParams::default(), &budget).await.unwrap();
     shop.until_budget_expects(4).await;
-    shop.change("mail", bounds(6)).await;
+    shop.want("mail", 6).await;
     shop.until_budget_expects(6).await;
-    shop.change("mail", bounds(2)).await;
+    shop.want("mail", 2).await;
     shop.until_budget_expects(2).await;
     shop.the_number_comes_first(&[4, 6, 2]);
     shop.close(engine).await;

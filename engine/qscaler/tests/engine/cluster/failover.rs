@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::qworkers::workers_max;
 use super::shop::{MadeBy, Shop};
-use crate::fixture::Engine;
+use crate::fixture::{Engine, is_full};
 
 /// What an engine says when it begins to act.
 const LEADS: &str = "this engine acts";
@@ -87,7 +87,7 @@ async fn are_killed(by: MadeBy) {
     let mut engines = Engines::start(&shop, shop.kubeconfig()).await;
     let max = workers_max() as usize;
     shop.create_mail(by, workers_max()).await;
-    let kills = if std::env::var_os("QSCALER_FULL").is_some() { 9 } else { 2 };
+    let kills = if is_full() { 9 } else { 2 };
     let mut pushed = 0;
     for _ in 0..kills {
         // Some are to come and some to go while nobody leads.
@@ -104,7 +104,7 @@ async fn are_killed(by: MadeBy) {
     }
     shop.until("all is done", async |shop| {
         assert!(shop.pods().await.len() <= max + max);
-        shop.lived().values().map(|task| task.ended as usize).sum::<usize>() == pushed
+        shop.ended() == pushed
     })
     .await;
     shop.every_task_was_done_once(pushed);

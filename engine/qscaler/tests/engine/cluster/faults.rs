@@ -19,7 +19,7 @@ use serde_json::json;
 use super::failover::Engines;
 use super::qworkers::workers_max;
 use super::shop::{MadeBy, Shop, staying};
-use crate::fixture::seed;
+use crate::fixture::{is_full, seed};
 
 /// What is done to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -273,10 +273,6 @@ async fn an_api_server_that_fails_costs_a_deployment_no_task_and_no_worker_too_m
     // Under faults the number of a Deployment takes its time: half of them in the gate.
     let kills = if is_full() { &kills } else { &kills[..2] };
     println!("{}", meet_faults(MadeBy::Deployment, kills).await);
-}
-
-fn is_full() -> bool {
-    std::env::var_os("QSCALER_FULL").is_some()
 }
 
 /// One load after the other, with an engine killed in each; three times as many of them in a full run.

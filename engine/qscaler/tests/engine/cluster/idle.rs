@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::audit::Request;
 use super::shop::{Shop, ready};
+use crate::fixture::is_full;
 
 /// How long it is watched: with full counts long enough for a checkpoint.
 fn window() -> Duration {
-    Duration::from_secs(if std::env::var_os("QSCALER_FULL").is_some() { 620 } else { 45 })
+    Duration::from_secs(if is_full() { 620 } else { 45 })
 }
 
 /// A checkpoint is written this often.

@@ -111,10 +111,7 @@ async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() 
     }
     shop.create("mail", 2, |_| ()).await;
     shop.push("mail", 6, 500..1_000);
-    shop.until("the tasks are done", async |shop| {
-        shop.lived().values().map(|task| task.ended).sum::<u32>() == 6
-    })
-    .await;
+    shop.until("the tasks are done", async |shop| shop.ended() == 6).await;
     let workers = async |shop: &Shop| {
         let pods = shop.pods().await;
         pods.iter().filter(|pod| pod.metadata.name.as_ref().unwrap().starts_with("mail-")).count()

@@ -66,9 +66,9 @@ async fn tasks_whose_pods_are_killed_evicted_or_deleted_are_counted_once_with_th
     })
     .await;
     let pods: Api<Pod> = shop.cluster.api();
-    let all_done = async |tasks: u32| {
+    let all_done = async |tasks: usize| {
         let done = format!("{tasks} tasks are done");
-        shop.until(&done, async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == tasks).await;
+        shop.until(&done, async |shop| shop.ended() == tasks).await;
     };
 
     let pod = busy_worker(&shop, 8_000).await;
@@ -117,10 +117,6 @@ fn in_a_hurry(qworker: &mut Value) {
     environment.push(json!({"name": "QSCALER_GRACE_SECONDS", "value": "60"}));
 }
 
-fn bounds(workers: u32) -> Value {
-    json!({"spec": {"scaleConfig": {"minReplicas": workers, "maxReplicas": workers}}})
-}
-
 #[tokio::test]
 async fn a_task_that_outlives_the_deadline_of_a_drain_is_counted_as_such() {
     let shop = Shop::open().await;
@@ -133,7 +129,7 @@ async fn a_task_that_outlives_the_deadline_of_a_drain_is_counted_as_such() {
     .await;
     shop.push("mail", 2, 30_000..30_001);
     shop.until("two work", async |shop| shop.busy() == 2).await;
-    shop.change("mail", bounds(1)).await;
+    shop.want("mail", 1).await;
     until_counted(&shop, &[("deadline", 1)]).await;
     shop.close(engine).await;
 }

@@ -8,6 +8,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::shop::{Shop, ready};
+use crate::fixture::is_full;
 
 /// So many more decisions of those that are well are a window. One takes half a second where nothing is slow.
 const WINDOW: u64 = 16;
@@ -55,7 +56,7 @@ fn decisions(shop: &Shop) -> BTreeMap<String, u64> {
 async fn one_that_hangs_and_one_without_its_scaler_config_do_not_hold_up_the_others() {
     let shop = Shop::open().await;
     let engine = shop.engine("engine");
-    let well = if std::env::var_os("QSCALER_FULL").is_some() { 48 } else { 8 };
+    let well = if is_full() { 48 } else { 8 };
     for number in 1..=well {
         shop.create(&format!("mail-{number}"), 1, |_| ()).await;
     }
@@ -86,7 +87,7 @@ async fn one_that_hangs_and_one_without_its_scaler_config_do_not_hold_up_the_oth
         during.decisions.get("hangs"),
     );
     // In the gate other tests come and go meanwhile, and both windows are as long as those let them be.
-    if std::env::var_os("QSCALER_FULL").is_some() {
+    if is_full() {
         assert!(during.took < 3 * before.took, "{:?} after {:?}", during.took, before.took);
     }
     assert!(during.least() >= WINDOW / 2, "{:?}", during.decisions);

@@ -10,11 +10,11 @@ use qscaler::platform::kubernetes::api::ScalerConfig;
 use serde_json::json;
 
 use super::shop::{Shop, ready, staying};
-use crate::fixture::{RedisServer, counts};
+use crate::fixture::{RedisServer, counts, is_full};
 
 /// The largest number of workers in these tests: a tenth of the whole in the gate would prove little.
 pub(super) fn workers_max() -> u32 {
-    if std::env::var_os("QSCALER_FULL").is_some() { 20 } else { 8 }
+    if is_full() { 20 } else { 8 }
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn pods_come_with_the_tasks_and_go_when_they_are_done() {
     .await;
     // The longest that so many workers may take for so many tasks.
     tokio::time::timeout(Duration::from_secs(900), async {
-        while shop.lived().values().map(|task| task.ended as usize).sum::<usize>() < tasks {
+        while shop.ended() < tasks {
             assert!(staying(&shop.pods().await).len() <= max as usize);
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
@@ -78,9 +78,7 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
     let shop = Shop::open_at(redis).await;
     let engine = shop.engine("engine");
     // In the gate many tests share the machine: there an answer after many periods is no fault of the engine.
-    let is_full = std::env::var_os("QSCALER_FULL").is_some();
-    let (workers, silence, periods) = if is_full { (15, 120, 2) } else { (4, 20, 20) };
-    let bounds = |workers: u32| json!({"minReplicas": workers, "maxReplicas": workers});
+    let (workers, silence, periods) = if is_full() { (15, 120, 2) } else { (4, 20, 20) };
     shop.create("mail", workers, |it| it["spec"]["scaleConfig"]["minReplicas"] = json!(workers)).await;
     shop.until("they run", async |shop| {
         let status = shop.qworker("mail").await.status.unwrap_or_default();
@@ -100,7 +98,7 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
     println!("the condition says so after {:.1} s", told.as_secs_f64());
     assert!(told <= TOLD_WITHIN, "{told:?}");
     // More are wanted meanwhile, and fewer would be as easy to misread.
-    shop.change("mail", json!({"spec": {"scaleConfig": bounds(workers + 1)}})).await;
+    shop.want("mail", workers + 1).await;
     tokio::time::sleep(Duration::from_secs(silence)).await;
     assert_eq!(staying(&shop.pods().await), before);
     let is_healthy = async |shop: &Shop| {
@@ -133,10 +131,7 @@ async fn one_without_its_scaler_config_says_so_and_the_others_go_on() {
     shop.create("lost", 2, |it| it["spec"]["scaleConfig"]["scalerConfigRef"] = json!("elsewhere")).await;
     shop.create("mail", 2, |_| ()).await;
     shop.push("mail", 2, 100..200);
-    shop.until("the other one works", async |shop| {
-        shop.lived().values().map(|it| it.ended).sum::<u32>() == 2
-    })
-    .await;
+    shop.until("the other one works", async |shop| shop.ended() == 2).await;
     shop.until("it says what to do", async |shop| {
         ready(&shop.qworker("lost").await).is_some_and(|(holds, reason, message)| {
             (holds.as_str(), reason.as_str()) == ("False", "NoScalerConfig")
@@ -147,8 +142,7 @@ async fn one_without_its_scaler_config_says_so_and_the_others_go_on() {
     .await;
     shop.create_config("elsewhere").await;
     shop.push("lost", 1, 100..200);
-    shop.until("it works, too", async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == 3)
-        .await;
+    shop.until("it works, too", async |shop| shop.ended() == 3).await;
     // What it said last holds when somebody deletes more than was meant.
     let configs: Api<ScalerConfig> = shop.cluster.api();
     configs.delete("elsewhere", &DeleteParams::default()).await.unwrap();
@@ -157,7 +151,7 @@ async fn one_without_its_scaler_config_says_so_and_the_others_go_on() {
     })
     .await;
     shop.push("lost", 1, 100..200);
-    shop.until("it works on", async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == 4).await;
+    shop.until("it works on", async |shop| shop.ended() == 4).await;
     shop.close(engine).await;
 }
 

@@ -68,10 +68,7 @@ async fn a_new_pod_spec_replaces_busy_workers_and_no_task_notices() {
         updated(&shop.qworker("mail").await).is_some_and(|(holds, _)| holds == "True")
     })
     .await;
-    shop.until("the tasks are done", async |shop| {
-        shop.lived().values().map(|task| task.ended as usize).sum::<usize>() == 4 * workers
-    })
-    .await;
+    shop.until("the tasks are done", async |shop| shop.ended() == 4 * workers).await;
     shop.every_task_was_done_once(4 * workers);
     shop.close(engine).await;
 }
@@ -82,10 +79,7 @@ async fn a_pod_spec_that_does_not_work_stops_at_the_first_workers() {
     let engine = shop.engine("engine");
     shop.create("mail", 4, |it| it["spec"]["scaleConfig"]["minReplicas"] = json!(4)).await;
     shop.push("mail", 4, 500..1_000);
-    shop.until("all tasks are done", async |shop| {
-        shop.lived().values().map(|task| task.ended).sum::<u32>() == 4
-    })
-    .await;
+    shop.until("all tasks are done", async |shop| shop.ended() == 4).await;
     let old = shop.pods().await;
     shop.set_variable("mail", "DIARIST_LEASE_MS", "never").await;
     shop.until("it says that it has stopped", async |shop| {
@@ -99,8 +93,7 @@ async fn a_pod_spec_that_does_not_work_stops_at_the_first_workers() {
     assert!(still(shop.pods().await) >= 3, "at most one may be missing");
     // The old ones work on, and what is mended goes on.
     shop.push("mail", 4, 100..200);
-    shop.until("they work on", async |shop| shop.lived().values().map(|task| task.ended).sum::<u32>() == 8)
-        .await;
+    shop.until("they work on", async |shop| shop.ended() == 8).await;
     shop.set_variable("mail", "DIARIST_LEASE_MS", "9000").await;
     shop.until("all are new", async |shop| {
         let pods = shop.pods().await;

@@ -35,9 +35,8 @@ async fn a_password_is_read_again_when_it_has_changed() {
     let secrets: Api<Secret> = shop.cluster.api();
     let secret = json!({"metadata": {"name": "redis"}, "stringData": {"password": "first"}});
     secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
-    let ended = |shop: &Shop| shop.lived().values().map(|task| task.ended).sum::<u32>();
     shop.push("mail", 4, 100..200);
-    shop.until("the tasks are done", async |shop| ended(shop) == 4).await;
+    shop.until("the tasks are done", async |shop| shop.ended() == 4).await;
     shop.until("the workers are gone", async |shop| shop.pods().await.is_empty()).await;
 
     tell("ACL SETUSER worker resetpass >second");
@@ -45,7 +44,7 @@ async fn a_password_is_read_again_when_it_has_changed() {
     let changed = json!({"stringData": {"password": "second"}});
     secrets.patch("redis", &PatchParams::default(), &Patch::Merge(changed)).await.unwrap();
     shop.push("mail", 4, 100..200);
-    shop.until("the tasks are done with the new one", async |shop| ended(shop) == 8).await;
+    shop.until("the tasks are done with the new one", async |shop| shop.ended() == 8).await;
     shop.every_task_was_done_once(8);
     // Nobody has written the password down.
     let log = shop.log("engine");

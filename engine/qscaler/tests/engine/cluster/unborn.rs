@@ -9,6 +9,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::shop::{Shop, staying};
+use crate::fixture::is_full;
 
 /// How many workers of each kind.
 struct Counts {
@@ -22,7 +23,7 @@ struct Counts {
 
 impl Counts {
     fn here() -> Self {
-        if std::env::var_os("QSCALER_FULL").is_some() {
+        if is_full() {
             Self { failing: 3, working: 9, waiting: 8 }
         } else {
             Self { failing: 1, working: 4, waiting: 3 }
@@ -93,10 +94,6 @@ async fn working(shop: &Shop, counts: &Counts) -> BTreeSet<(String, Option<Strin
     of_them.map(|pod| (pod.name_any(), pod.uid(), container(pod).map_or(0, |it| it.restart_count))).collect()
 }
 
-fn bounds(workers: usize) -> Value {
-    json!({"spec": {"scaleConfig": {"minReplicas": workers, "maxReplicas": workers}}})
-}
-
 #[tokio::test]
 async fn who_never_came_up_goes_and_who_works_is_not_asked() {
     let shop = Shop::open().await;
@@ -122,7 +119,7 @@ async fn who_never_came_up_goes_and_who_works_is_not_asked() {
         (shop.begun().len(), failing) == (counts.working, counts.failing)
     })
     .await;
-    shop.change("mail", bounds(counts.all())).await;
+    shop.want("mail", counts.all() as u32).await;
     shop.until("for some there is no room", async |shop| {
         let pods = shop.pods().await;
         pods.iter().filter(|pod| is_without_room(pod)).count() == counts.waiting
@@ -134,7 +131,7 @@ async fn who_never_came_up_goes_and_who_works_is_not_asked() {
     let before = working(&shop, &counts).await;
     assert_eq!(staying(&shop.pods().await).len(), counts.all());
 
-    shop.change("mail", bounds(counts.working)).await;
+    shop.want("mail", counts.working as u32).await;
     shop.until("the others are gone", async |shop| shop.pods().await.len() == counts.working).await;
     shop.until("the tasks are done", async |shop| shop.ended() == tasks).await;
     shop.every_task_was_done_once(tasks);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::qworkers::workers_max;
 use super::shop::{Shop, condition, holds, is_rolling, staying};
-use crate::fixture::counts;
+use crate::fixture::{counts, is_full};
 
 #[tokio::test]
 async fn a_deployment_follows_its_queue_from_zero_and_back_and_no_task_is_interrupted() {
@@ -113,7 +113,7 @@ async fn load_that_returns_works_on_with_workers_that_had_parked() {
 async fn a_shrink_waits_for_the_end_of_a_rollout() {
     let shop = Shop::open().await;
     let engine = shop.engine_with_rule();
-    let (many, few) = if std::env::var_os("QSCALER_FULL").is_some() { (12, 4) } else { (6, 2) };
+    let (many, few) = if is_full() { (12, 4) } else { (6, 2) };
     shop.deploy("mail", many, |_| ()).await;
     shop.look_after("mail", many, |it| it["spec"]["params"]["minReplicas"] = json!(many)).await;
     shop.until("all are ready", async |shop| shop.ready_pods().await == many as usize).await;

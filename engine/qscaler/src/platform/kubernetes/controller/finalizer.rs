@@ -17,7 +17,7 @@ const HAND_BACK: &str = "qscaler.dev/hand-back";
 
 fn finalizer(object: &Object) -> &'static str {
     match object.kind {
-        Kind::QWorker { .. } => DRAIN,
+        Kind::QWorker => DRAIN,
         Kind::Workload { .. } => HAND_BACK,
     }
 }
@@ -54,7 +54,7 @@ impl Watched {
         let Ok(object) = self.objects.of_key(key) else { return Ok(()) };
         let of_uid = |metadata: &ObjectMeta| metadata.uid.as_ref() == Some(&object.uid);
         let metadata = match object.kind {
-            Kind::QWorker { .. } => {
+            Kind::QWorker => {
                 self.stores.qworkers.find(|it| of_uid(&it.metadata)).map(|it| it.metadata.clone())
             }
             Kind::Workload { .. } => {

@@ -16,6 +16,12 @@ pub(in super::super) enum MadeBy {
 }
 
 impl Shop {
+    /// Has a QWorker want this many workers, whatever its queue says.
+    pub(in super::super) async fn want(&self, qworker: &str, workers: u32) {
+        let bounds = json!({"minReplicas": workers, "maxReplicas": workers});
+        self.change(qworker, json!({"spec": {"scaleConfig": bounds}})).await;
+    }
+
     /// Up to so many workers for the queue `mail`, none at first.
     pub(in super::super) async fn create_mail(&self, by: MadeBy, max: u32) {
         match by {
