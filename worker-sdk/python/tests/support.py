@@ -315,7 +315,9 @@ class WorkerProcess(ABC):
     def lines(self, kind: str) -> list[str]:
         """What the diary says of one kind, in order."""
         with suppress(FileNotFoundError):
-            entries = [line.split(" ", 1) for line in self.diary.read_text().splitlines()]
+            # What follows the last line's end is still being written.
+            *lines, _ = self.diary.read_text().split("\n")
+            entries = [line.split(" ", 1) for line in lines]
             return [rest for word, rest in entries if word == kind]
         return []
 

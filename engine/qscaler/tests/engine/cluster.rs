@@ -25,7 +25,6 @@ mod shop;
 mod unborn;
 mod workloads;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use kube::runtime::wait::{Condition, await_condition};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::fixture::{RedisServer, until};
+use crate::fixture::{RedisServer, until, whole_lines};
 
 /// How long the cluster may take for one thing: longer than any sound machine needs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -128,8 +127,7 @@ fn diarist(name: &str, redis: &str, diary: &Path) -> Value {
 
 /// What the worker wrote down: process 1 of its container.
 fn lines(diary: &Path) -> Vec<String> {
-    let text = fs::read_to_string(diary.join("1")).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    whole_lines(&diary.join("1"))
 }
 
 #[tokio::test]

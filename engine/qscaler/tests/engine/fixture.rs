@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,14 @@ pub(crate) fn is_full() -> bool {
 /// A tenth of a count, or all of it in a full run.
 pub(crate) fn counts(whole: u64) -> u64 {
     if is_full() { whole } else { whole.div_ceil(10) }
+}
+
+/// The lines of a file that somebody writes meanwhile, none where there is no such file. What follows the last
+/// line's end is still being written.
+pub(crate) fn whole_lines(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(str::to_owned).collect()
 }
 
 /// Waits until something is so, looking often; fails with `what` after a time that no sound machine needs.

@@ -11,7 +11,7 @@ use qscaler_core::workload::System;
 use qscaler_protocol::name::WorkloadUid;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Site, get, until};
+use crate::fixture::{Site, get, until, whole_lines};
 use crate::queues::{system, worker};
 
 /// A site whose workers are killed and told to end: they keep diaries, one for each process.
@@ -57,7 +57,7 @@ spec:
     /// The process whose diary has this line.
     fn process_with(&self, line: &str) -> Option<u32> {
         let files = std::fs::read_dir(self.site.path("diaries")).unwrap().flatten();
-        let has = |file: &PathBuf| std::fs::read_to_string(file).unwrap().lines().any(|it| it == line);
+        let has = |file: &PathBuf| whole_lines(file).iter().any(|it| it == line);
         let file = files.map(|entry| entry.path()).find(has)?;
         file.file_name()?.to_str()?.parse().ok()
     }

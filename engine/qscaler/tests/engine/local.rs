@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use crate::fixture::{Site, is_alive, session, until};
+use crate::fixture::{Site, is_alive, session, until, whole_lines};
 
 /// Process ids that workers wrote into the file `pids` of their site.
 fn written_pids(site: &Site) -> Vec<u32> {
-    let text = fs::read_to_string(site.path("pids")).unwrap_or_default();
-    text.lines().map(|line| line.parse().unwrap()).collect()
+    whole_lines(&site.path("pids")).iter().map(|line| line.parse().unwrap()).collect()
 }
 
 fn log_of(site: &Site, worker: &str) -> String {

@@ -1,7 +1,7 @@
 //! A queue system with worker processes on it, and what is to be seen of both.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 use rusqlite::Connection;
@@ -127,7 +127,7 @@ impl Site {
     pub(crate) fn stories(&self) -> BTreeMap<String, Story> {
         let mut stories: BTreeMap<String, Story> = BTreeMap::new();
         for entry in std::fs::read_dir(self.folder.path().join("diaries")).unwrap() {
-            for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
+            for line in whole_lines(&entry.unwrap().path()) {
                 match line.split(' ').collect::<Vec<_>>()[..] {
                     ["start", task, attempt] => {
                         stories.entry(task.into()).or_default().begun.push(attempt.parse().unwrap());
@@ -146,14 +146,17 @@ impl Site {
     /// How often an acknowledgement came late, over all workers that left in order.
     pub(crate) fn late_acks(&self) -> u64 {
         let folder = std::fs::read_dir(self.folder.path().join("diaries")).unwrap();
-        let texts = folder.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
-        texts
-            .filter_map(|text| {
-                let line = text.lines().last()?.strip_prefix("left ")?.to_owned();
-                line.split_once(' ')?.1.parse::<u64>().ok()
-            })
-            .sum()
+        let last_lines = folder.filter_map(|entry| whole_lines(&entry.unwrap().path()).pop());
+        last_lines.filter_map(|line| line.strip_prefix("left ")?.split_once(' ')?.1.parse::<u64>().ok()).sum()
     }
+}
+
+/// The lines of a diary, none before its worker has begun it. What follows the last line's end is still being
+/// written.
+fn whole_lines(diary: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(diary).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(str::to_owned).collect()
 }
 
 /// A worker's process; killed with the test, however that ends.
@@ -165,10 +168,7 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn lines(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.diary).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(str::to_owned).collect()
+        whole_lines(&self.diary)
     }
 
     /// Works on a task, as far as its diary says.

@@ -244,18 +244,28 @@ impl Load<'_> {
         }
     }
 
+    async fn there_are_not_too_many(&self) {
+        if self.by == MadeBy::Deployment {
+            let asked_for = self.shop.asked_for().await;
+            assert!(asked_for <= self.max + self.surge, "{asked_for}");
+            assert_eq!(self.shop.restarts().await, 0);
+            if self.surge > 0 {
+                // One ReplicaSet may make its pods before another has deleted those that it is to delete.
+                return;
+            }
+            // Who has left is among those that are asked for, too.
+            let pods = staying(&self.shop.pods().await);
+            assert!(pods.len() <= self.max, "{pods:?}");
+        }
+        let there = self.shop.unclaimed().await;
+        assert!(there.len() <= self.max, "{there:?}");
+    }
+
     async fn until(&mut self, what: &str, mut so: impl AsyncFnMut(&mut Self) -> bool) {
         let shop = self.shop;
-        shop.until_within(PATIENCE, what, async |shop| {
+        shop.until_within(PATIENCE, what, async |_| {
             self.engines.do_lead();
-            let there = shop.unclaimed().await;
-            assert!(there.len() <= self.max + self.surge, "{there:?}");
-            if self.by == MadeBy::Deployment {
-                // Who has left is among those that are asked for, too.
-                let pods = staying(&shop.pods().await);
-                assert!(pods.len() <= self.max + self.surge, "{pods:?}");
-                assert_eq!(shop.restarts().await, 0);
-            }
+            self.there_are_not_too_many().await;
             so(self).await
         })
         .await;

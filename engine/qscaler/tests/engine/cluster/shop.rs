@@ -18,9 +18,9 @@ use qscaler::platform::kubernetes::api::{QWorker, ScalerConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Cluster;
 use super::crds::install;
 use super::deploy::account;
+use super::{Cluster, lines};
 use crate::fixture::{Engine, PROGRAM, RedisServer, get, seed, served_at};
 
 pub(super) use made::MadeBy;
@@ -263,8 +263,7 @@ impl Shop {
     pub(super) fn lived(&self) -> BTreeMap<String, Lived> {
         let mut tasks: BTreeMap<String, Lived> = BTreeMap::new();
         for worker in fs::read_dir(self.diary()).unwrap().flatten() {
-            let text = fs::read_to_string(worker.path().join("1")).unwrap_or_default();
-            for line in text.lines() {
+            for line in lines(&worker.path()) {
                 let words: Vec<_> = line.split(' ').collect();
                 match words.as_slice() {
                     ["start", id, _] => tasks.entry((*id).to_owned()).or_default().begun += 1,
@@ -279,10 +278,7 @@ impl Shop {
     /// Workers whose diary has this line.
     fn diaries_with(&self, what: &str) -> BTreeSet<String> {
         let diaries = fs::read_dir(self.diary()).unwrap().flatten();
-        let says = |worker: &fs::DirEntry| {
-            let text = fs::read_to_string(worker.path().join("1")).unwrap_or_default();
-            text.lines().any(|line| line == what)
-        };
+        let says = |worker: &fs::DirEntry| lines(&worker.path()).iter().any(|line| line == what);
         diaries.filter(says).map(|worker| worker.file_name().into_string().unwrap()).collect()
     }
 

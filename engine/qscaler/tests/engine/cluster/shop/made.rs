@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::json;
 
 use super::Shop;
@@ -41,6 +43,13 @@ impl Shop {
             MadeBy::Deployment => self.workload("mail").await.status.unwrap().ledger,
         };
         ledger.unwrap()["offers"] == json!({})
+    }
+
+    /// How many pods the ReplicaSets of Deployments are to have together.
+    pub(in super::super) async fn asked_for(&self) -> usize {
+        let sets = self.cluster.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
+        let replicas = sets.items.iter().filter_map(|set| set.spec.as_ref()?.replicas);
+        usize::try_from(replicas.sum::<i32>()).unwrap()
     }
 
     /// Pods of `mail` that are to stay, and have claimed nothing.
