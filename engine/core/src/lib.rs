@@ -24,6 +24,7 @@ pub mod rule;
 pub mod schema;
 pub mod signal;
 pub mod time;
+pub mod vertical;
 pub mod window;
 pub mod workload;
 pub mod yaml;

@@ -5,6 +5,7 @@
 //! window has been seen again.
 
 mod checkpoint;
+mod containers;
 mod few;
 mod tasks;
 
