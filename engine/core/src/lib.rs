@@ -20,6 +20,7 @@ pub mod plan;
 pub mod problem;
 pub mod record;
 pub mod reference;
+pub mod resize;
 pub mod rule;
 pub mod schema;
 pub mod signal;

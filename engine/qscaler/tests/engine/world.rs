@@ -17,6 +17,7 @@ use qscaler_core::document::rule::RuleDocument;
 use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::ledger::Ledger;
 use qscaler_core::record::Line;
+use qscaler_core::resize::{Exact, Hindrance};
 use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
 use qscaler_core::workload::{self, Workload};
@@ -472,7 +473,13 @@ impl Platform for World {
         Ok(self.at(|state| state.workers.values().map(|worker| worker.seen.clone()).collect()))
     }
 
-    async fn start(&self, _uid: &WorkloadUid, _workload: &Workload, name: &str) -> Asked<()> {
+    async fn start(
+        &self,
+        _uid: &WorkloadUid,
+        _workload: &Workload,
+        name: &str,
+        _sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>> {
         self.delay().await;
         let now = self.now();
         let id = WorkerId::from_random(self.bits());
@@ -483,7 +490,7 @@ impl Platform for World {
             let worker = Worker::new(seen, now + starts_in);
             state.workers.entry(name.to_owned()).or_insert(worker);
         });
-        Ok(())
+        Ok(None)
     }
 
     async fn remove(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<bool> {
