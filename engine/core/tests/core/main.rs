@@ -17,6 +17,7 @@ mod plan;
 mod purity;
 mod record;
 mod reference;
+mod resize;
 mod schemas;
 mod shipped;
 mod vectors;
