@@ -11,6 +11,7 @@ pub mod document;
 pub mod fleet;
 pub mod golden;
 pub mod hash;
+pub mod histogram;
 pub mod infer;
 pub mod interrupted;
 pub mod ledger;

@@ -13,6 +13,11 @@
 //! [`Memory::ask_sizes`]: crate::memory::Memory::ask_sizes
 //! [`Memory::remember_sizes`]: crate::memory::Memory::remember_sizes
 
+mod amounts;
+mod evaluate;
+mod reason;
+mod target;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -314,6 +319,9 @@ impl Target {
 
 /// Answers. Total: whatever is missing or wrong, there is an answer, and what is not known changes nothing.
 pub fn size(policy: &Policy, question: &Question) -> Sizes {
-    let _ = (policy, question);
-    Sizes::default()
+    let sized = |(name, asked): (&String, &Asked)| {
+        let (_, sizing, windows) = policy.sizing(name, asked.kind)?;
+        Some((name.clone(), target::target(policy, (sizing, windows), question, asked)))
+    };
+    Sizes { containers: question.containers.iter().filter_map(sized).collect() }
 }
