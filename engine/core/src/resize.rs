@@ -179,7 +179,7 @@ fn changes(at: &Looked<'_>, member: &Member) -> (BTreeMap<String, Exact>, Vec<Hi
         }
         let before = Exact::from(inside.asked);
         let wanted = Exact::from(target.over(part.template)).over(before);
-        if wanted == before {
+        if wanted.is_near(&before) {
             waits = true;
             continue;
         }

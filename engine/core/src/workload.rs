@@ -259,7 +259,7 @@ impl Workload {
             offered: BTreeMap::new(),
             mode: spec.mode,
             pause: spec.pause,
-            sized: true,
+            sized: spec.vertical,
         };
         (Some(workload), findings)
     }

@@ -15,6 +15,7 @@ use qscaler_core::resize::{Exact, Whole, bytes};
 use qscaler_core::rule::Rule;
 use qscaler_core::signal::Sample;
 use qscaler_core::time::Time;
+use qscaler_core::vertical::Target;
 
 /// `12:03:20Z`.
 pub fn clock(wall: Time) -> String {
@@ -38,6 +39,7 @@ pub fn explain(line: &Line, rule: Option<&Rule>, until: Option<Time>) -> String 
     section(&mut text, "params", params(line, rule));
     section(&mut text, "let", lets(line, rule));
     section(&mut text, "steps", steps(line, rule));
+    section(&mut text, "sizes", sizes(line));
     section(&mut text, "done", done(line));
     let problems =
         line.decision.problems.iter().map(|problem| (problem.clone(), String::new(), String::new()));
@@ -123,6 +125,17 @@ fn steps(line: &Line, rule: Option<&Rule>) -> Rows {
         (name, format!("{} -> {}", clamp.from, clamp.to), clamp.note.clone())
     });
     desired.into_iter().chain(clamps).collect()
+}
+
+/// What each container should have, and why.
+fn sizes(line: &Line) -> Rows {
+    let Some((question, sizes)) = &line.sizes else { return vec![] };
+    let row = |(name, target): (&String, &Target)| {
+        let template = question.containers.get(name).map(|asked| asked.template).unwrap_or_default();
+        let why: Vec<_> = [&target.reason].into_iter().chain(&target.problems).map(String::as_str).collect();
+        (name.clone(), shown(&target.over(template).into()), why.join("; "))
+    };
+    sizes.containers.iter().map(row).collect()
 }
 
 fn done(line: &Line) -> Rows {

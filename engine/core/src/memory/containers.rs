@@ -255,7 +255,10 @@ impl Remembered {
 
     /// A kill tells nothing beside a later one that was as large.
     fn keep_kill(&mut self, kill: Kill) {
-        if self.kills.iter().any(|known| known.at >= kill.at && known.limit >= kill.limit) {
+        // Seen again after the limit was raised for it, it seems larger and is not.
+        let is_known =
+            |known: &Kill| known.at == kill.at || (known.at > kill.at && known.limit >= kill.limit);
+        if self.kills.iter().any(is_known) {
             return;
         }
         self.kills.retain(|known| known.at > kill.at || known.limit > kill.limit);

@@ -40,6 +40,19 @@ impl Exact {
         }
     }
 
+    /// Whether it is hardly another size: a change of less than a twentieth is not worth one.
+    pub fn is_near(&self, other: &Self) -> bool {
+        let near = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => {
+                one.abs_diff(other).saturating_mul(20) < one.max(other) || one == other
+            }
+            (one, other) => one == other,
+        };
+        let both =
+            |one: Whole, other: Whole| near(one.request, other.request) && near(one.limit, other.limit);
+        both(self.cpu, other.cpu) && both(self.memory, other.memory)
+    }
+
     /// With what `before` has where this says nothing: amounts can be changed in place, and not taken away.
     pub fn over(self, before: Self) -> Self {
         let over = |it: Whole, before: Whole| Whole {

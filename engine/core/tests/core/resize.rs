@@ -140,6 +140,15 @@ fn what_was_asked_for_is_not_asked_for_again() {
 }
 
 #[test]
+fn a_change_of_less_than_a_twentieth_is_none() {
+    let mut world = World::of(1);
+    world.want(memory(16.0 * 1.04, 32.0 * 1.04));
+    assert_eq!(world.told(), (vec![], None, vec![]));
+    world.want(memory(16.0 * 1.06, 32.0 * 1.06));
+    assert_eq!(world.told().0, ["worker-1"]);
+}
+
+#[test]
 fn amounts_that_the_target_does_not_name_stay() {
     let mut world = World::of(1);
     let cpu = Amounts { request: Some(0.005), limit: Some(0.1) };

@@ -114,10 +114,12 @@ impl Keeper {
         let workload = Arc::clone(&hold.order.workload);
         let Some(decided) = decided.filter(|_| workload.sized && hold.order.mode == Mode::Keep) else {
             hold.sizing.births.clear();
+            hold.sizing.answered = None;
             return Resizes::default();
         };
         if !says_sizes(&decided.policy) {
             hold.sizing.births.clear();
+            hold.sizing.answered = None;
             self.tell_that_nothing_is_sized(hold, &decided.policy.rule.name);
             return Resizes::default();
         }
@@ -130,7 +132,9 @@ impl Keeper {
         let mut resizes = look(hold, observed, &parts, &sizes);
         let (is_free, hindrances) = hindrances(hold, observed);
         resizes.hindrances.extend(hindrances);
-        hold.sizing.births = if is_free { births(&parts, &sizes) } else { BTreeMap::new() };
+        // Before it is known who else sizes them, new ones get their sizes and the others keep theirs.
+        let is_rivalled = resizes.hindrances.iter().any(|it| it.why == Why::Conflict);
+        hold.sizing.births = if is_rivalled { BTreeMap::new() } else { births(&parts, &sizes) };
         let acts = observed.acts(&hold.order);
         if !(acts && is_free) {
             (resizes.steps, resizes.replace) = (vec![], None);
@@ -174,20 +178,27 @@ impl Keeper {
     }
 
     fn tell_that_nothing_is_sized(&self, hold: &mut Hold, rule: &str) {
-        if !matches!(hold.order.workload.target.made, Made::Pod(_)) {
-            // Only a QWorker asks for sizes by a field of its own.
-            return;
-        }
+        let field = match hold.order.workload.target.made {
+            Made::Pod(_) => "activateVPA",
+            Made::Process(_) | Made::Replica(_) => "vertical",
+        };
         let message = format!(
-            "activateVPA is true, and the rule `{rule}` says no sizes: add `resources` to it, name another in \
-             `rule`, or write `activateVPA: false`"
+            "{field} is true, and the rule `{rule}` says no sizes: add `resources` to it, name another in `rule`, \
+             or write `{field}: false`"
         );
         let hindrance = Some(Hindrance { why: Why::NoResources, message });
         self.tell_sizes(hold, SizesState { containers: BTreeMap::new(), hindrance, acts: true });
     }
 
-    /// Tells which sizes hold, when that has changed.
-    fn tell_sizes(&self, hold: &mut Hold, state: SizesState) {
+    /// Tells which sizes hold, when that has changed by more than a little.
+    fn tell_sizes(&self, hold: &mut Hold, mut state: SizesState) {
+        if let Some(told) = &hold.sizing.told {
+            for (name, size) in &mut state.containers {
+                if let Some(before) = told.containers.get(name).filter(|before| size.is_near(before)) {
+                    *size = *before;
+                }
+            }
+        }
         if hold.sizing.told.as_ref() != Some(&state) {
             hold.sizing.told = Some(state.clone());
             self.ports.listen.hear(&Event::Sizes { workload: self.key.clone(), sizes: Box::new(state) });
@@ -253,8 +264,8 @@ fn hindrances(hold: &Hold, observed: &Observed) -> (bool, Vec<Hindrance>) {
 }
 
 /// Whether a rule says how large workers should be.
-pub(super) fn says_sizes(_policy: &Policy) -> bool {
-    true
+pub(super) fn says_sizes(policy: &Policy) -> bool {
+    !policy.rule.sizings.is_empty()
 }
 
 /// Asks the platform who else sizes the workers, and what their containers use.

@@ -304,7 +304,8 @@ impl Keeper {
         hold.memory.remember(&policy, &decision, changes, question.at);
         if let Some(memory_hash) = memory_hash {
             let line =
-                Line::new(&self.key, &policy, memory_hash, (&question, &decision), (acts, done.to_vec()));
+                Line::new(&self.key, &policy, memory_hash, (&question, &decision), (acts, done.to_vec()))
+                    .with_sizes(hold.sizing.answered.clone());
             if let Err(error) = self.ports.store.record(&hold.uid, &line, &policy.rule.document).await {
                 let reason = format!("the record cannot be kept: {error}");
                 self.ports.listen.hear(&Event::MemoryFailed { workload: self.key.clone(), reason });

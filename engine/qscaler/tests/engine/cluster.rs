@@ -19,6 +19,7 @@ mod qworkers;
 mod rollouts;
 mod secrets;
 mod shop;
+mod sizes;
 mod unborn;
 mod workloads;
 

@@ -59,6 +59,9 @@ pub struct WorkloadSpec {
     /// Change nothing in this direction for now: `up`, `down` or `both`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Have the containers' requests and limits follow the `resources` of the rule, in place; off without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vertical: bool,
 }
 
 /// What is scaled.

@@ -23,14 +23,11 @@ use crate::ports::{Asked, PortError};
 /// An answer that takes longer is as good as none.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What the containers of these pods use. `pods` are uids by name, and when each was created: what was
-/// measured before is of an earlier pod of this name.
-pub(super) async fn usage(
-    client: &Client,
-    namespace: &str,
-    selector: &str,
-    pods: &[(String, WorkerId, Time)],
-) -> Asked<Used> {
+/// A pod's name and uid, and when it was created: what was measured before is of an earlier one of its name.
+pub(super) type Named = (String, WorkerId, Time);
+
+/// What the containers of these pods use.
+pub(super) async fn usage(client: &Client, namespace: &str, selector: &str, pods: &[Named]) -> Asked<Used> {
     let kind = GroupVersionKind::gvk("metrics.k8s.io", "v1beta1", "PodMetrics");
     let resource = ApiResource::from_gvk_with_plural(&kind, "pods");
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
@@ -91,7 +88,7 @@ fn conflict(autoscaler: &DynamicObject, object: &Object) -> Option<String> {
 
 impl Pods {
     /// Chooses the pods of an object, with their names and uids.
-    pub(super) fn measured(&self, object: &Object) -> Asked<(String, Vec<(String, WorkerId, Time)>)> {
+    pub(super) fn measured(&self, object: &Object) -> Asked<(String, Vec<Named>)> {
         let (selector, pods) = match object.kind {
             Kind::QWorker { .. } => (format!("{}={}", super::OWNER_LABEL, object.uid), self.watched(object)),
             Kind::Workload { .. } => self.targets.selected(&object.id())?,

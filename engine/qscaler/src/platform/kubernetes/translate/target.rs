@@ -44,8 +44,7 @@ pub fn of_target(workload: &api::Workload) -> Result<Workload, Unfit> {
         offered: BTreeMap::new(),
         mode: spec.mode,
         pause: spec.pause,
-        // Whoever chooses a rule that says sizes, and `mode: act`, has asked for them.
-        sized: true,
+        sized: spec.vertical,
         namespace,
     })
 }
