@@ -29,6 +29,8 @@ const USAGE_EVERY: Duration = Duration::from_secs(10);
 const RIVAL_EVERY: Duration = Duration::from_secs(60);
 /// A change that was refused is not tried again for so long, on any worker.
 const REFUSED_FOR: Duration = Duration::from_secs(600);
+/// An answer that takes longer is told of; it is still waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// So long a worker may run before its use is known.
 const UNKNOWN_MAX: Duration = Duration::from_secs(90);
 
@@ -255,7 +257,10 @@ fn hindrances(hold: &Hold, observed: &Observed) -> (bool, Vec<Hindrance>) {
                 && !measured(seen)
         })
     };
-    if let Some(failure) = &known.failure {
+    let waits = hold.sizing.asked.is_some_and(|at| observed.now.since(at) >= ANSWER_MAX);
+    if known.asking && waits {
+        hindrances.push(no_usage(format!("nobody answers what containers use: {help}")));
+    } else if let Some(failure) = &known.failure {
         hindrances.push(no_usage(format!("what containers use is not known ({failure}): {help}")));
     } else if is_unknown() {
         hindrances.push(no_usage(format!("nobody says what the containers of some workers use: {help}")));
@@ -274,15 +279,18 @@ async fn ask(known: &Mutex<Known>, ports: &Ports, uid: &qscaler_protocol::name::
     let now = ports.clock.now();
     let is_due = lock().rival.as_ref().is_none_or(|(_, at)| now.since(*at) >= RIVAL_EVERY);
     // Who sized them when that was asked last does so until the opposite is known.
-    let rival = if is_due { ports.platform.rival(uid).await.ok() } else { None };
+    let rival = if is_due { Some(ports.platform.rival(uid).await) } else { None };
     let used = ports.platform.usage(uid).await;
     let mut known = lock();
     known.asking = false;
-    if let Some(rival) = rival {
-        known.rival = Some((rival, now));
+    known.failure = None;
+    match rival {
+        Some(Ok(rival)) => known.rival = Some((rival, now)),
+        Some(Err(error)) => known.failure = Some(error.to_string()),
+        None => {}
     }
-    match used {
-        Ok(used) => (known.used, known.failure) = (used, None),
-        Err(error) => (known.used, known.failure) = (Used::new(), Some(error.to_string())),
-    }
+    known.used = used.unwrap_or_else(|error| {
+        known.failure = Some(error.to_string());
+        Used::new()
+    });
 }
