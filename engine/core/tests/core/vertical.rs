@@ -182,7 +182,7 @@ fn a_kill_raises_the_floor_at_once_and_says_why() {
     life.containers[0].kills = vec![killed(after(0.0), 512.0 * MEBI, 0.0)];
     let sized = life.look(after(0.1))["main"].memory.clone().unwrap();
     assert_eq!(sized.because, Settled::OutOfMemory);
-    assert!(sized.amounts.request.unwrap() > 610.0 * MEBI && sized.amounts.limit == sized.amounts.request);
+    assert!(sized.amounts.request.unwrap() > 760.0 * MEBI && sized.amounts.limit == sized.amounts.request);
     assert!(sized.note.contains("killed for want of memory at 512Mi 6m ago"), "{}", sized.note);
     // The same kill is still to be seen an hour later: it raises nothing again.
     life.uses("main", (0.1, 300.0 * MEBI), after(1.0));

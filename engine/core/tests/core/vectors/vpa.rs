@@ -198,7 +198,7 @@ fn update(input: &Value) -> Value {
 fn a_checkpoint_of_a_vertical_pod_autoscaler_is_adopted() {
     let text = r#"{"lastUpdateTime": "2026-01-05T00:00:00Z", "version": "v3",
         "cpuHistogram": {"referenceTimestamp": "2026-01-05T00:00:00Z", "bucketWeights": {"36": 10000}, "totalWeight": 500.5},
-        "memoryHistogram": {"referenceTimestamp": "2026-01-06T00:00:00Z", "bucketWeights": {"19": 10000}, "totalWeight": 3.2},
+        "memoryHistogram": {"referenceTimestamp": "2026-01-06T00:00:00Z", "bucketWeights": {"17": 10000}, "totalWeight": 3.2},
         "firstSampleStart": "2025-12-29T00:01:00Z", "lastSampleStart": "2026-01-05T00:00:00Z", "totalSamplesCount": 10080}"#;
     let mut checkpoint: qscaler_core::memory::VpaCheckpoint = serde_json::from_str(text).unwrap();
     let mut memory = Memory::default();
