@@ -221,12 +221,13 @@ pub struct Found {
 /// Where workers live.
 #[async_trait]
 pub trait Platform: Send + Sync {
-    /// Every worker of a workload that is not gone, by name.
-    async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>>;
+    /// Every worker of a workload that is not gone, by name. One that is made of something else than what
+    /// [`Platform::start`] makes for this workload is outdated.
+    async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, freshness: Freshness) -> Asked<Vec<Seen>>;
     /// Creates the worker of this name; that it exists is success.
     async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()>;
-    /// Removes a worker if still no process of it runs.
-    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
+    /// Removes a worker if still no process of it runs. `false`: it is still there.
+    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool>;
     /// Deletes a worker that has drained and was released.
     async fn delete(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()>;
     /// Asks a worker to end, and kills it when its grace period is over.
@@ -234,6 +235,15 @@ pub trait Platform: Send + Sync {
     /// What makes the workers; none where [`Platform::start`] does.
     async fn found(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<Option<Found>> {
         Ok(None)
+    }
+    /// Whether what makes the workers is not there any more: then nothing can be given back to it.
+    async fn is_gone(&self, _uid: &WorkloadUid) -> Asked<bool> {
+        Ok(false)
+    }
+    /// Says how many workers there are to be where others look for it, a disruption budget above all; before
+    /// anything is done about it. That it stands there already is success.
+    async fn announce(&self, _uid: &WorkloadUid, _desired: u32) -> Asked<()> {
+        Ok(())
     }
     /// Marks a worker as one to go when fewer are asked for, or takes the mark away.
     async fn mark(&self, uid: &WorkloadUid, _worker: &WorkerId, _marked: bool) -> Asked<()> {

@@ -153,7 +153,7 @@ impl Keeper {
 
     /// Ends every worker, whether or not the queue system answers. Returns how many there still are.
     async fn terminate_all(&self, hold: &Hold) -> Asked<usize> {
-        let fleet = self.ports.platform.fleet(&hold.uid, Freshness::Live).await?;
+        let fleet = self.ports.platform.fleet(&hold.uid, &hold.order.workload, Freshness::Live).await?;
         for seen in &fleet {
             match seen.process {
                 Process::Waiting | Process::BackOff { .. } => {

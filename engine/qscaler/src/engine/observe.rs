@@ -90,7 +90,7 @@ impl Keeper {
             let keeps = hold.order.mode == Mode::Keep && hold.order.workload.mode == Consent::Act;
             found.scale.frozen = !keeps || found.conflict.is_some();
         }
-        let fleet = self.ports.platform.fleet(&hold.uid, freshness).await?;
+        let fleet = self.ports.platform.fleet(&hold.uid, &hold.order.workload, freshness).await?;
         let now = self.ports.clock.now();
         Ok(Observed { version, ledger, poll, shown, unread, found, fleet, now })
     }

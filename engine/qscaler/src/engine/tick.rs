@@ -31,6 +31,9 @@ impl Keeper {
     /// Does one tick. Returns how many workers there are, whatever they do.
     #[tracing::instrument(level = "info", skip_all, fields(workload = self.key, desired, reason))]
     pub(super) async fn tick(&mut self, hold: &mut Hold) -> Asked<usize> {
+        if hold.order.mode >= Mode::Drain && self.ports.platform.is_gone(&hold.uid).await? {
+            return Ok(0);
+        }
         let freshness = self.freshness(hold);
         let mut observed = self.observe(hold, freshness, None).await?;
         let workload = Arc::clone(&hold.order.workload);
@@ -52,7 +55,9 @@ impl Keeper {
             Some(_) => observed.ledger.offers.len(),
             None => observed.fleet.len() + plan.starts(),
         };
-        let outcome = self.apply(hold, &observed.version, plan).await;
+        let announced = self.announce(hold, decided.as_ref(), acts).await;
+        let mut outcome = self.apply(hold, &observed.version, plan).await;
+        outcome.result = outcome.result.and(announced);
         let rolls = outcome.rolling || observed.ledger.rolling.is_some();
         self.remember(hold, decided, acts, (&outcome.done, rolls)).await;
         let seen = (&*observed.fleet, &observed.shown.reports);
@@ -144,6 +149,16 @@ impl Keeper {
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
     }
 
+    /// Says how many workers there are to be, before a worker comes or is asked to go. Where that cannot be
+    /// written it is told and tried again, and the workers come and go all the same: a budget that counts on
+    /// the old number for a while is the smaller harm.
+    async fn announce(&self, hold: &Hold, decided: Option<&Decided>, acts: bool) -> Asked<()> {
+        match decided {
+            Some(decided) if acts => self.ports.platform.announce(&hold.uid, decided.decision.replicas).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
     #[tracing::instrument(level = "info", skip_all, fields(steps = plan.steps.len()))]
     async fn apply(&self, hold: &Hold, read: &Version, plan: Plan) -> Outcome {
         let rolling = plan.ledger.as_ref().is_some_and(|ledger| ledger.rolling.is_some());
@@ -165,15 +180,25 @@ impl Keeper {
                 Err(error) => return Outcome { result: Err(error), ..outcome },
             }
         }
+        // Whoever was to be removed and is still there keeps the place of one that was to be started.
+        let mut kept: usize = 0;
         for step in plan.steps {
+            if kept > 0 && matches!(step, Step::Start { .. }) {
+                kept -= 1;
+                continue;
+            }
+            let removes = matches!(step, Step::Remove { .. });
             // A step that fails is planned again at the next tick; the others need not wait for it.
             match self.carry_out(hold, &*control, &step).await {
                 Ok(true) => {
                     self.ports.listen.hear(&Event::Done { workload: self.key.clone(), step: step.clone() });
                     outcome.done.push(step);
                 }
-                Ok(false) => {}
-                Err(error) => outcome.result = outcome.result.and(Err(error)),
+                Ok(false) => kept += usize::from(removes),
+                Err(error) => {
+                    kept += usize::from(removes);
+                    outcome.result = outcome.result.and(Err(error));
+                }
             }
         }
         outcome
@@ -200,10 +225,9 @@ impl Keeper {
             }
             Step::Start { name } => platform.start(uid, &hold.order.workload, name).await?,
             Step::Remove { worker } => {
-                if !self.may_be_removed(uid, control, worker).await? {
-                    return Ok(false);
-                }
-                platform.remove(uid, worker).await?;
+                return Ok(
+                    self.may_be_removed(uid, control, worker).await? && platform.remove(uid, worker).await?
+                );
             }
             Step::Mark { worker, marked } => platform.mark(uid, worker, *marked).await?,
             Step::Scale { from, to, unborn, released } => {

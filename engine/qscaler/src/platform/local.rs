@@ -253,7 +253,12 @@ fn is_alive(engine: &str) -> bool {
 
 #[async_trait]
 impl Platform for Local {
-    async fn fleet(&self, uid: &WorkloadUid, _freshness: Freshness) -> Asked<Vec<Seen>> {
+    async fn fleet(
+        &self,
+        uid: &WorkloadUid,
+        _workload: &Workload,
+        _freshness: Freshness,
+    ) -> Asked<Vec<Seen>> {
         let mut fleet = vec![];
         let usage = self.usage();
         for row in self.inner.rows.of(uid).await? {
@@ -273,8 +278,9 @@ impl Platform for Local {
         Ok(())
     }
 
-    async fn remove(&self, _uid: &WorkloadUid, worker: &WorkerId) -> Asked<()> {
-        self.inner.rows.delete_if_no_process(worker).await
+    async fn remove(&self, _uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool> {
+        self.inner.rows.delete_if_no_process(worker).await?;
+        Ok(self.inner.rows.one(worker).await?.is_none())
     }
 
     async fn delete(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<()> {

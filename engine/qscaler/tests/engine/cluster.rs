@@ -10,9 +10,12 @@ mod failover;
 #[cfg(feature = "http")]
 mod faults;
 mod foreign;
+mod grace;
 mod idle;
 mod in_pod;
 mod interrupted;
+mod keda;
+mod kinds;
 mod many;
 mod owners;
 mod qworkers;
@@ -36,7 +39,7 @@ use serde_json::{Value, json};
 use crate::fixture::{RedisServer, until};
 
 /// How long the cluster may take for one thing: longer than any sound machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The running cluster, and a namespace of this test's own in it.
 struct Cluster {
@@ -87,7 +90,7 @@ impl Cluster {
 async fn wait<T, E: std::fmt::Debug>(what: &str, so: impl Future<Output = Result<T, E>>) -> T {
     tokio::time::timeout(PATIENCE, so)
         .await
-        .unwrap_or_else(|_| panic!("not within a minute: {what}"))
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
         .unwrap()
 }
 

@@ -159,3 +159,18 @@ fn a_workload_whose_file_is_removed_lets_its_workers_finish() {
         assert_eq!((world.workers(), world.at(|state| state.interrupted)), (0, 0));
     });
 }
+
+/// A worker that seemed to have no process and has one cannot be removed, and is there beside whoever was to
+/// take its place.
+#[test]
+fn nobody_is_started_in_the_place_of_a_worker_that_is_still_there() {
+    in_paused_time(async {
+        let world = World::new(seed());
+        world.put_unborn("work-1");
+        world.put_unborn("work-2");
+        let _engine = engine_in(&world);
+        world.at(|state| state.arrivals_per_mille = 1_000);
+        pass(60).await;
+        assert_eq!((world.workers(), world.at(|state| state.most_workers)), (12, 12));
+    });
+}

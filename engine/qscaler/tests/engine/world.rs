@@ -61,6 +61,21 @@ struct Worker {
     reported_at: Option<Time>,
 }
 
+impl Worker {
+    fn new(seen: Seen, ready_at: Time) -> Self {
+        Self {
+            seen,
+            life: Lifecycle::new(1),
+            todo: VecDeque::new(),
+            ready_at,
+            task_until: None,
+            done: 0,
+            busy_ms: 0,
+            reported_at: None,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     ledger: (i64, Ledger),
@@ -122,6 +137,14 @@ impl World {
             state.waiting.push_back(now);
             state.arrived += 1;
         });
+    }
+
+    /// Puts a worker there that was made of an older template and never gets a process.
+    pub(crate) fn put_unborn(&self, name: &str) {
+        let (id, now) = (WorkerId::from_random(self.bits()), self.now());
+        let seen = Seen { outdated: true, ..Seen::new(id, name, Process::Waiting, now) };
+        let never = now + Duration::from_secs(365 * 24 * 3600);
+        self.at(|state| state.workers.insert(name.to_owned(), Worker::new(seen, never)));
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -440,7 +463,12 @@ impl ControlPath for World {
 
 #[async_trait]
 impl Platform for World {
-    async fn fleet(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<Vec<Seen>> {
+    async fn fleet(
+        &self,
+        _uid: &WorkloadUid,
+        _workload: &Workload,
+        _freshness: Freshness,
+    ) -> Asked<Vec<Seen>> {
         Ok(self.at(|state| state.workers.values().map(|worker| worker.seen.clone()).collect()))
     }
 
@@ -452,22 +480,14 @@ impl Platform for World {
         self.at(|state| {
             state.starts.push(now);
             let seen = Seen::new(id, name, Process::Running, now);
-            state.workers.entry(name.to_owned()).or_insert_with(|| Worker {
-                seen,
-                life: Lifecycle::new(1),
-                todo: VecDeque::new(),
-                ready_at: now + starts_in,
-                task_until: None,
-                done: 0,
-                busy_ms: 0,
-                reported_at: None,
-            });
+            let worker = Worker::new(seen, now + starts_in);
+            state.workers.entry(name.to_owned()).or_insert(worker);
         });
         Ok(())
     }
 
-    async fn remove(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<()> {
-        Ok(())
+    async fn remove(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<bool> {
+        Ok(false)
     }
 
     async fn delete(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<()> {

@@ -50,6 +50,8 @@ impl Handover {
         if let Some(other) = autoscaler(&self.client, &self.namespace, &self.target).await? {
             return Err(PortError::new(format!("adopt {}", self.target), other));
         }
+        // Read before the engine may change it.
+        let replicas = self.replicas().await?;
         let mut told = String::new();
         if let Some((patch, from)) = freed(&object) {
             let patched = self.targets.patch(&self.target.name, &by_us(), &Patch::Merge(patch)).await;
@@ -61,7 +63,6 @@ impl Handover {
             );
         }
         self.set_mode(Mode::Act).await?;
-        let replicas = self.replicas().await?;
         Ok(format!(
             "{told}{} is scaled by `{}` from now on; it has {replicas} replicas.",
             self.target, self.name

@@ -23,6 +23,7 @@ use qscaler_core::time::Time;
 use qscaler_core::workload::{Made, Workload};
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
 
+use super::api::QWorker;
 use super::controller::Stores;
 use super::failed;
 use super::objects::{Kind, Object, Objects};
@@ -44,6 +45,7 @@ pub struct Pods {
     objects: Objects,
     /// Those that a QWorker owns, as a watch tells.
     watched: Store<Pod>,
+    qworkers: Store<QWorker>,
     targets: Targets,
     /// QWorkers whose pods of another making were taken over, by uid.
     adopted: Mutex<BTreeSet<String>>,
@@ -52,9 +54,9 @@ pub struct Pods {
 impl Pods {
     /// The pods of these objects.
     pub fn new(client: Client, objects: Objects, stores: Stores) -> Self {
-        let watched = stores.pods.clone();
+        let (watched, qworkers) = (stores.pods.clone(), stores.qworkers.clone());
         let targets = Targets::new(client.clone(), objects.clone(), stores);
-        Self { client, objects, watched, targets, adopted: Mutex::default() }
+        Self { client, objects, watched, qworkers, targets, adopted: Mutex::default() }
     }
 
     fn api(&self, object: &Object) -> Api<Pod> {
@@ -108,14 +110,19 @@ impl Pods {
 
 #[async_trait]
 impl Platform for Pods {
-    async fn fleet(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Vec<Seen>> {
+    async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, freshness: Freshness) -> Asked<Vec<Seen>> {
         let object = self.objects.of(uid)?;
-        let (mut pods, hash) = match &object.kind {
-            Kind::QWorker { hash } => {
-                self.adopt(&object, hash.as_deref()).await?;
-                (self.owned(&object, freshness).await?, hash.as_deref())
+        // By the template that is at hand: the object may have another one by now.
+        let hash = match &workload.target.made {
+            Made::Pod(template) => Some(template.hash.as_str()),
+            Made::Process(_) | Made::Replica(_) => None,
+        };
+        let mut pods = match &object.kind {
+            Kind::QWorker { .. } => {
+                self.adopt(&object, hash).await?;
+                self.owned(&object, freshness).await?
             }
-            Kind::Workload { .. } => (self.targets.pods(uid, freshness).await?, None),
+            Kind::Workload { .. } => self.targets.pods(uid, freshness).await?,
         };
         let is_own = matches!(object.kind, Kind::QWorker { .. });
         pods.sort_by_key(|pod| pod.metadata.name.clone());
@@ -156,18 +163,18 @@ impl Platform for Pods {
         }
     }
 
-    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()> {
+    async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool> {
         match self.find(uid, worker).await? {
             Some((api, pod)) if matches!(process(&pod), Process::Waiting | Process::BackOff { .. }) => {
                 delete(&api, &pod, Exactly::Version).await
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(false),
         }
     }
 
     async fn delete(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<()> {
         match self.find(uid, worker).await? {
-            Some((api, pod)) => delete(&api, &pod, Exactly::Uid).await,
+            Some((api, pod)) => delete(&api, &pod, Exactly::Uid).await.map(|_| ()),
             None => Ok(()),
         }
     }
@@ -179,6 +186,26 @@ impl Platform for Pods {
 
     async fn found(&self, uid: &WorkloadUid, freshness: Freshness) -> Asked<Option<Found>> {
         self.targets.found(uid, freshness).await
+    }
+
+    async fn is_gone(&self, uid: &WorkloadUid) -> Asked<bool> {
+        self.targets.is_gone(uid).await
+    }
+
+    async fn announce(&self, uid: &WorkloadUid, desired: u32) -> Asked<()> {
+        let object = self.objects.of(uid)?;
+        let is_it = |qworker: &QWorker| qworker.metadata.uid.as_deref() == Some(object.uid.as_str());
+        // What a Workload scales has its number already; one that the watch has not told of yet is due later.
+        let Some(qworker) = self.qworkers.find(is_it) else { return Ok(()) };
+        if qworker.spec.replicas == Some(i64::from(desired)) {
+            return Ok(());
+        }
+        let scale = Patch::Merge(json!({"metadata": {"uid": object.uid}, "spec": {"replicas": desired}}));
+        let scaled =
+            object.api(&self.client).patch_scale(&object.name, &PatchParams::default(), &scale).await;
+        scaled
+            .map(|_| ())
+            .map_err(|error| failed(&format!("write spec.replicas of {}", object.key()), &error))
     }
 
     async fn mark(&self, uid: &WorkloadUid, worker: &WorkerId, marked: bool) -> Asked<()> {
@@ -212,7 +239,8 @@ enum Exactly {
     Version,
 }
 
-async fn delete(api: &Api<Pod>, pod: &Pod, exactly: Exactly) -> Asked<()> {
+/// `false`: it is another one by now, or has changed; what is due is seen at the next tick.
+async fn delete(api: &Api<Pod>, pod: &Pod, exactly: Exactly) -> Asked<bool> {
     let resource_version = match exactly {
         Exactly::Uid => None,
         Exactly::Version => pod.resource_version(),
@@ -221,9 +249,9 @@ async fn delete(api: &Api<Pod>, pod: &Pod, exactly: Exactly) -> Asked<()> {
     let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
     let name = pod.name_any();
     match api.delete(&name, &parameters).await {
-        Ok(_) => Ok(()),
-        // It is gone, or another one by now; what is due is seen at the next tick.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(failed(&format!("delete the pod {name}"), &error)),
     }
 }

@@ -140,10 +140,7 @@ impl Reporter {
                 && match &entry.written {
                     None => true,
                     Some((written, at)) if written.news != entry.wanted.news => {
-                        // A disruption budget reads the number when a pod changes, and not again: it has
-                        // to stand there before the last pod goes.
-                        let fewer = entry.wanted.news.desired < written.news.desired;
-                        fewer || now.duration_since(*at) >= WRITE_EVERY
+                        now.duration_since(*at) >= WRITE_EVERY
                     }
                     Some((written, at)) => {
                         *written != entry.wanted && now.duration_since(*at) >= REFRESH_EVERY
@@ -168,12 +165,6 @@ impl Reporter {
         let parameters = PatchParams::default();
         let status = json!({"metadata": {"uid": object.uid}, "status": status(object, report, &since)});
         api.patch_status(&object.name, &parameters, &Patch::Merge(status)).await?;
-        let is_scalable = matches!(object.kind, Kind::QWorker { .. });
-        let desired = report.news.desired.filter(|desired| is_scalable && before.desired != Some(*desired));
-        if let Some(desired) = desired {
-            let scale = json!({"spec": {"replicas": desired}});
-            api.patch_scale(&object.name, &parameters, &Patch::Merge(scale)).await?;
-        }
         for notice in notices(&before, report) {
             // An event is a courtesy; the status has it, too.
             if let Err(error) = recorder.publish(&notice, &object.reference()).await {

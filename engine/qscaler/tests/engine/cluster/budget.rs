@@ -39,6 +39,30 @@ impl Shop {
     }
 }
 
+impl Shop {
+    /// Each number was written before a pod came or went for its sake: the budget would else count on the old
+    /// one until a pod changes again.
+    fn the_number_comes_first(&self, numbers: &[i64]) {
+        let mut asked = self.cluster.asked_by(&self.account());
+        asked.sort_by_key(|request| request.at);
+        let mut pods = 0;
+        let mut written = 0;
+        for request in &asked {
+            match (request.verb.as_str(), request.resource.as_str()) {
+                ("patch", "qworkers/scale") => written += 1,
+                ("create", "pods") => pods += 1,
+                ("delete", "pods") => pods -= 1,
+                _ => continue,
+            }
+            // Between two numbers there are no more pods than the larger and no fewer than the smaller.
+            let now = numbers[..written].last().copied().unwrap_or_default();
+            let before = if written > 1 { numbers[written - 2] } else { 0 };
+            assert!((now.min(before)..=now.max(before)).contains(&pods), "{pods} pods at {now}: {asked:#?}");
+        }
+        assert_eq!(written, numbers.len());
+    }
+}
+
 fn bounds(workers: u32) -> Value {
     json!({"spec": {"scaleConfig": {"minReplicas": workers, "maxReplicas": workers}}})
 }
@@ -60,5 +84,6 @@ async fn a_budget_in_percent_finds_the_number_wanted_in_the_scale_subresource() 
     shop.until_budget_expects(6).await;
     shop.change("mail", bounds(2)).await;
     shop.until_budget_expects(2).await;
+    shop.the_number_comes_first(&[4, 6, 2]);
     shop.close(engine).await;
 }

@@ -8,7 +8,7 @@ use kube::api::{
 };
 use serde_json::{Value, json};
 
-use super::{Cluster, crds};
+use super::{Cluster, PATIENCE, crds};
 use crate::deploy::manifest;
 
 /// The engine's account as the API server calls it.
@@ -104,11 +104,21 @@ async fn the_engine_may_run_where_pods_are_restricted() {
     pod["metadata"]["namespace"] = json!(cluster.namespace);
     pod["spec"] = deployment["spec"]["template"]["spec"].clone();
     let trial = PatchParams { dry_run: true, ..PatchParams::apply("qscaler-tests") };
-    cluster.apply_document(&pod, trial.clone()).await;
-    // The namespace does refuse others.
+    // The namespace refuses others, a moment after it was told to ...
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
-    let refused = cluster.api_of(&pod).patch("engine", &trial, &Patch::Apply(&pod)).await;
-    assert!(refused.unwrap_err().to_string().contains("violates PodSecurity"));
+    let api = cluster.api_of(&pod);
+    let refused = async {
+        loop {
+            if let Err(error) = api.patch("engine", &trial, &Patch::Apply(&pod)).await {
+                return error.to_string();
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert!(refused.contains("violates PodSecurity"), "{refused}");
+    // ... and takes this one.
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(false);
+    api.patch("engine", &trial, &Patch::Apply(&pod)).await.unwrap();
     cluster.end().await;
 }
 
@@ -132,7 +142,9 @@ async fn the_engine_reads_no_secret_and_workers_nothing_at_all() {
         (own, "coordination.k8s.io", "leases", "patch"),
     ];
     for right in granted {
-        assert!(cluster.is_allowed(&engine, right).await, "{right:?}");
+        // The API server hears of a new right a moment later.
+        let is_told = async { while !cluster.is_allowed(&engine, right).await {} };
+        tokio::time::timeout(PATIENCE, is_told).await.unwrap_or_else(|_| panic!("{right:?}"));
         assert!(!cluster.is_allowed(&worker, right).await, "{right:?}");
     }
     let refused = [

@@ -1,6 +1,6 @@
 //! An API server that fails, and engines that are killed meanwhile: no worker notices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,13 +13,12 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Client, ResourceExt};
+use kube::Client;
 use serde_json::json;
 
 use super::failover::Engines;
 use super::qworkers::workers_max;
-use super::shop::Shop;
+use super::shop::{MadeBy, Shop, staying};
 use crate::fixture::seed;
 
 /// What is done to a request.
@@ -72,13 +71,19 @@ impl Proxy {
         *state % max
     }
 
-    /// One of four requests meets a fault, two of three watches are cut. What would be there twice if
-    /// somebody asked again under another name, a pod, is made more often than not without a full answer.
+    /// One of four requests meets a fault, two of three watches are cut. What would be done twice if somebody
+    /// asked again as if it were new, a pod or another number of them, is done more often than not without a
+    /// full answer.
     fn fault(&self, request: &Request) -> Option<Fault> {
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let makes_a_pod = request.method() == Method::POST && request.uri().path().ends_with("/pods");
+        let path = request.uri().path();
+        let makes_pods = match *request.method() {
+            Method::POST => path.ends_with("/pods"),
+            Method::PATCH => path.ends_with("/scale"),
+            _ => false,
+        };
         let fault = match (is_watch, self.random(48)) {
-            (false, 0..24) if makes_a_pod => Fault::Lost,
+            (false, 0..24) if makes_pods => Fault::Lost,
             (true, 0..32) => Fault::Cut,
             (false, 0..3) => Fault::TooMany,
             (false, 3..6) => Fault::Fails,
@@ -144,22 +149,19 @@ fn status(code: StatusCode, reason: &str) -> Response {
     (code, [(CONTENT_TYPE, "application/json")], told.to_string()).into_response()
 }
 
-/// Pods that are to stay, and have claimed nothing.
-async fn unclaimed(shop: &Shop) -> BTreeSet<String> {
-    let pods = shop.pods().await;
-    // Read later: who has claimed meanwhile makes the number no larger than it was.
-    let claimed = shop.claimed("mail").await;
-    let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
-    let uids = pods.iter().filter(stays).map(|pod| pod.uid().unwrap());
-    uids.filter(|uid| !claimed.contains(uid)).collect()
-}
+/// Every look at the target of a Workload is six requests, and as a rule one of them meets a fault: it is
+/// looked again and again.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One load after the other.
 struct Load<'a> {
     shop: &'a Shop,
+    by: MadeBy,
     engines: Engines<'a>,
     killed: usize,
     max: usize,
+    /// So many more pods may be there while a Deployment replaces them.
+    surge: usize,
     pushed: usize,
 }
 
@@ -172,6 +174,8 @@ enum Kill {
     Between,
     /// While they go.
     Late,
+    /// While their Deployment replaces them.
+    Rolling,
 }
 
 impl Load<'_> {
@@ -179,7 +183,8 @@ impl Load<'_> {
     async fn wave(&mut self, kill: Kill) {
         let tasks = 5 * self.max;
         // Another engine takes over within 15 seconds: there is to be work for longer.
-        let lengths = if kill == Kill::Between { 4_000..8_000 } else { 1_000..4_000 };
+        let is_long = matches!(kill, Kill::Between | Kill::Rolling);
+        let lengths = if is_long { 4_000..8_000 } else { 1_000..4_000 };
         self.shop.push("mail", tasks, lengths);
         self.pushed += tasks;
         if kill == Kill::Early {
@@ -188,13 +193,20 @@ impl Load<'_> {
         }
         self.until("all are there", async |load| {
             let offers = load.shop.offers("mail").await;
-            unclaimed(load.shop).await.len() == load.max && !offers.iter().any(|it| it.starts_with("open"))
+            load.shop.unclaimed().await.len() == load.max && !offers.iter().any(|it| it.starts_with("open"))
         })
         .await;
         if kill == Kill::Between {
             self.kill_leader().await;
         }
-        self.nobody_leaves_before_the_last_tasks().await;
+        if kill == Kill::Rolling {
+            self.surge = self.max.div_ceil(4);
+            self.shop.roll("mail").await;
+            self.kill_leader().await;
+            self.until_one_leads().await;
+        } else {
+            self.nobody_leaves_before_the_last_tasks().await;
+        }
         if kill == Kill::Late {
             self.kill_leader().await;
             self.until_one_leads().await;
@@ -202,7 +214,9 @@ impl Load<'_> {
         let pushed = self.pushed;
         self.until("the tasks are done", async |load| load.shop.ended() == pushed).await;
         self.until("the pods are gone", async |load| load.shop.pods().await.is_empty()).await;
+        self.surge = 0;
         self.shop.every_task_was_done_once(pushed);
+        assert_eq!(self.shop.interrupted("mail"), 0);
     }
 
     async fn kill_leader(&mut self) {
@@ -217,10 +231,10 @@ impl Load<'_> {
 
     /// While there are as many tasks as workers, the number wanted is the largest: whoever is there stays.
     async fn nobody_leaves_before_the_last_tasks(&mut self) {
-        let before = unclaimed(self.shop).await;
+        let before = self.shop.unclaimed().await;
         loop {
             self.engines.do_lead();
-            let now = unclaimed(self.shop).await;
+            let now = self.shop.unclaimed().await;
             // Read last: there were no fewer before.
             if self.pushed - self.shop.ended() < self.max {
                 break;
@@ -232,10 +246,16 @@ impl Load<'_> {
 
     async fn until(&mut self, what: &str, mut so: impl AsyncFnMut(&mut Self) -> bool) {
         let shop = self.shop;
-        shop.until(what, async |shop| {
+        shop.until_within(PATIENCE, what, async |shop| {
             self.engines.do_lead();
-            let there = unclaimed(shop).await;
-            assert!(there.len() <= self.max, "{there:?}");
+            let there = shop.unclaimed().await;
+            assert!(there.len() <= self.max + self.surge, "{there:?}");
+            if self.by == MadeBy::Deployment {
+                // Who has left is among those that are asked for, too.
+                let pods = staying(&shop.pods().await);
+                assert!(pods.len() <= self.max + self.surge, "{pods:?}");
+                assert_eq!(shop.restarts().await, 0);
+            }
             so(self).await
         })
         .await;
@@ -244,30 +264,45 @@ impl Load<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_fails_costs_no_task_and_no_worker_too_many() {
-    println!("seed {}", seed());
+    println!("{}", meet_faults(MadeBy::QWorker, &[Kill::Early, Kill::Between, Kill::Late]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_fails_costs_a_deployment_no_task_and_no_worker_too_many() {
+    let kills = [Kill::Rolling, Kill::Late, Kill::Early, Kill::Between];
+    // Under faults the number of a Deployment takes its time: half of them in the gate.
+    let kills = if is_full() { &kills } else { &kills[..2] };
+    println!("{}", meet_faults(MadeBy::Deployment, kills).await);
+}
+
+fn is_full() -> bool {
+    std::env::var_os("QSCALER_FULL").is_some()
+}
+
+/// One load after the other, with an engine killed in each; three times as many of them in a full run.
+/// Returns what was met.
+async fn meet_faults(by: MadeBy, kills: &[Kill]) -> String {
     let shop = Shop::open().await;
     let (proxy, address) = Proxy::start(shop.cluster.client.clone()).await;
     let kubeconfig = shop.path("through-the-proxy");
     shop.write_kubeconfig(&kubeconfig, |cluster| *cluster = json!({"server": address})).await;
     let engines = Engines::start(&shop, kubeconfig).await;
-    shop.create("mail", workers_max(), |_| ()).await;
-    let mut load = Load { shop: &shop, engines, killed: 0, max: workers_max() as usize, pushed: 0 };
-    let waves = if std::env::var_os("QSCALER_FULL").is_some() { 9 } else { 3 };
-    for wave in 0..waves {
-        load.wave([Kill::Early, Kill::Between, Kill::Late][wave % 3]).await;
+    shop.create_mail(by, workers_max()).await;
+    let max = workers_max() as usize;
+    let mut load = Load { shop: &shop, by, engines, killed: 0, max, surge: 0, pushed: 0 };
+    for kill in kills.repeat(if is_full() { 3 } else { 1 }) {
+        load.wave(kill).await;
     }
-    load.until("the ledger is empty", async |load| {
-        let status = load.shop.qworker("mail").await.status.unwrap();
-        status.ledger.unwrap()["offers"] == json!({})
-    })
-    .await;
+    load.until("the ledger is empty", async |load| load.shop.has_no_offers(by).await).await;
     proxy.is_at_it.store(false, Ordering::Relaxed);
     let done = proxy.done.lock().unwrap().clone();
     // Two were started at first, one for each that was killed, and one for each that ended by itself.
-    println!("{done:?}; killed {} of {} engines", load.killed, load.engines.started());
+    let (killed, started) = (load.killed, load.engines.started());
+    let met = format!("seed {}: {done:?}; killed {killed} of {started} engines", seed());
     let kinds = [Fault::TooMany, Fault::Fails, Fault::Late, Fault::Lost];
     let wanted = kinds.iter().flat_map(|kind| [(*kind, false), (*kind, true)]).chain([(Fault::Cut, false)]);
     wanted.for_each(|met| assert!(done.contains_key(&met), "{met:?} is not among {done:?}"));
     let last = load.engines.last();
-    shop.close(last).await;
+    shop.close_workloads(last).await;
+    met
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
 use qscaler::platform::kubernetes::api::ScalerConfig;
@@ -39,15 +40,16 @@ async fn pods_come_with_the_tasks_and_go_when_they_are_done() {
     .unwrap();
     shop.until("the pods are gone", async |shop| shop.pods().await.is_empty()).await;
     shop.every_task_was_done_once(tasks);
+    // Ledger, number and status are written one after the other.
     shop.until("the status says so", async |shop| {
-        let status = shop.qworker("mail").await.status.unwrap();
+        let qworker = shop.qworker("mail").await;
+        let status = qworker.status.as_ref().unwrap();
         (status.current_replicas, status.desired_replicas, status.queue_length) == (0, 0, Some(0))
+            && status.ledger.as_ref().unwrap()["offers"] == json!({})
+            && qworker.spec.replicas == Some(0)
+            && ready(&qworker).unwrap().0 == "True"
     })
     .await;
-    let qworker = shop.qworker("mail").await;
-    assert_eq!(qworker.status.as_ref().unwrap().ledger.as_ref().unwrap()["offers"], json!({}));
-    assert_eq!(qworker.spec.replicas, Some(0));
-    assert_eq!(ready(&qworker).unwrap().0, "True");
     shop.close(engine).await;
 }
 
@@ -57,7 +59,7 @@ async fn a_qworker_that_is_deleted_lets_its_workers_finish() {
     let engine = shop.engine("engine");
     let max = workers_max();
     shop.create("mail", max, |_| ()).await;
-    shop.push("mail", max as usize, 8_000..12_000);
+    shop.push("mail", max as usize, 15_000..20_000);
     shop.until("all work", async |shop| shop.busy() == max as usize).await;
     let foreground = DeleteParams::foreground();
     shop.qworkers().delete("mail", &foreground).await.unwrap();
@@ -67,12 +69,18 @@ async fn a_qworker_that_is_deleted_lets_its_workers_finish() {
     shop.close(engine).await;
 }
 
+/// How long a queue system may be away before the condition says so.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn while_the_queue_system_is_away_the_workers_stay() {
     let redis = RedisServer::start();
     let shop = Shop::open_at(redis).await;
     let engine = shop.engine("engine");
-    let (workers, silence) = if std::env::var_os("QSCALER_FULL").is_some() { (15, 120) } else { (4, 20) };
+    // In the gate many tests share the machine: there an answer after many periods is no fault of the engine.
+    let is_full = std::env::var_os("QSCALER_FULL").is_some();
+    let (workers, silence, periods) = if is_full { (15, 120, 2) } else { (4, 20, 20) };
+    let bounds = |workers: u32| json!({"minReplicas": workers, "maxReplicas": workers});
     shop.create("mail", workers, |it| it["spec"]["scaleConfig"]["minReplicas"] = json!(workers)).await;
     shop.until("they run", async |shop| {
         let status = shop.qworker("mail").await.status.unwrap_or_default();
@@ -88,7 +96,11 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
         })
     })
     .await;
-    println!("the condition says so after {:.1} s", begin.elapsed().as_secs_f64());
+    let told = begin.elapsed();
+    println!("the condition says so after {:.1} s", told.as_secs_f64());
+    assert!(told <= TOLD_WITHIN, "{told:?}");
+    // More are wanted meanwhile, and fewer would be as easy to misread.
+    shop.change("mail", json!({"spec": {"scaleConfig": bounds(workers + 1)}})).await;
     tokio::time::sleep(Duration::from_secs(silence)).await;
     assert_eq!(staying(&shop.pods().await), before);
     let is_healthy = async |shop: &Shop| {
@@ -96,15 +108,21 @@ async fn while_the_queue_system_is_away_the_workers_stay() {
         configs.get("redis").await.unwrap().status.is_some_and(|status| status.healthy)
     };
     assert!(!is_healthy(&shop).await);
+    let back = Timestamp::now();
     shop.redis.resume();
-    let begin = Instant::now();
+    shop.until("it acts again", async |shop| staying(&shop.pods().await).len() == before.len() + 1).await;
+    let asked = shop.cluster.asked_by(&shop.account());
+    let created = asked.iter().rfind(|it| it.verb == "create" && it.resource == "pods").unwrap();
+    let acts = Duration::try_from(created.at.duration_since(back)).unwrap();
+    println!("it acts again after {:.2} s", acts.as_secs_f64());
+    assert!(acts <= periods * Duration::from_millis(500), "{acts:?}");
     shop.until("the ScalerConfig is healthy again", is_healthy).await;
-    shop.until("it decides again", async |shop| {
+    shop.until("it says that it decides again", async |shop| {
         ready(&shop.qworker("mail").await).is_some_and(|(holds, ..)| holds == "True")
     })
     .await;
-    println!("it decides again after {:.1} s", begin.elapsed().as_secs_f64());
-    assert_eq!(staying(&shop.pods().await), before);
+    let after = staying(&shop.pods().await);
+    assert!(before.iter().all(|pod| after.contains(pod)), "{after:?}");
     shop.close(engine).await;
 }
 
@@ -119,13 +137,14 @@ async fn one_without_its_scaler_config_says_so_and_the_others_go_on() {
         shop.lived().values().map(|it| it.ended).sum::<u32>() == 2
     })
     .await;
-    shop.until("it says what to do", async |shop| ready(&shop.qworker("lost").await).is_some()).await;
-    let (holds, reason, message) = ready(&shop.qworker("lost").await).unwrap();
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", "NoScalerConfig"));
-    assert!(
-        message.contains("no ScalerConfig `elsewhere`") && message.contains("scalerConfigRef"),
-        "{message}"
-    );
+    shop.until("it says what to do", async |shop| {
+        ready(&shop.qworker("lost").await).is_some_and(|(holds, reason, message)| {
+            (holds.as_str(), reason.as_str()) == ("False", "NoScalerConfig")
+                && message.contains("no ScalerConfig `elsewhere`")
+                && message.contains("scalerConfigRef")
+        })
+    })
+    .await;
     shop.create_config("elsewhere").await;
     shop.push("lost", 1, 100..200);
     shop.until("it works, too", async |shop| shop.lived().values().map(|it| it.ended).sum::<u32>() == 3)

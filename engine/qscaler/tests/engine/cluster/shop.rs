@@ -1,5 +1,6 @@
 //! A namespace with a Redis server, QWorkers whose pods keep diaries, and engines that look after them.
 
+mod made;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +23,11 @@ use super::crds::install;
 use super::deploy::account;
 use crate::fixture::{Engine, PROGRAM, RedisServer, get, seed, served_at};
 
-pub(super) use targets::{condition, holds};
+pub(super) use made::MadeBy;
+pub(super) use targets::{condition, holds, is_rolling};
 
 /// How long the engine and the cluster may take together for what the test waits for, beside the tasks.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// The account of the engines of a shop.
 const ENGINE: &str = "engine";
 
@@ -289,21 +291,20 @@ impl Shop {
         self.diaries_with("boot")
     }
 
-    /// Workers that have claimed an offer of this QWorker: by the path, which forgets them when they are
+    /// Workers that have claimed an offer of this QWorker or Workload: by the path, which forgets them when they are
     /// gone, and by their diaries, where the hook stands some time after the claim.
-    pub(super) async fn claimed(&self, qworker: &str) -> BTreeSet<String> {
-        let offers = self.offers(qworker).await;
+    pub(super) async fn claimed(&self, name: &str) -> BTreeSet<String> {
+        let offers = self.offers(name).await;
         let by_path = offers.iter().filter_map(|state| state.strip_prefix("claimed:")).map(str::to_owned);
         let by_path: BTreeSet<_> = by_path.collect();
         by_path.union(&self.diaries_with("hook")).cloned().collect()
     }
 
-    /// The states of the offers that a QWorker's control path shows.
-    pub(super) async fn offers(&self, qworker: &str) -> Vec<String> {
-        let uid = self.qworker(qworker).await.metadata.uid.unwrap();
+    /// The states of the offers that the control path of a QWorker or a Workload shows.
+    pub(super) async fn offers(&self, name: &str) -> Vec<String> {
+        let key = format!("qscaler:{{{}}}:offers", self.path_of(name).await);
         let mut connection = self.redis.connection().unwrap();
-        let path: BTreeMap<String, String> =
-            redis::cmd("HGETALL").arg(format!("qscaler:{{{uid}}}:offers")).query(&mut connection).unwrap();
+        let path: BTreeMap<String, String> = redis::cmd("HGETALL").arg(key).query(&mut connection).unwrap();
         path.into_iter().filter(|(field, _)| field.starts_with("o:")).map(|(_, state)| state).collect()
     }
 
@@ -326,10 +327,20 @@ impl Shop {
     }
 
     /// Waits until something is so; fails with what the engine said.
-    pub(super) async fn until(&self, what: &str, mut so: impl AsyncFnMut(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, so: impl AsyncFnMut(&Self) -> bool) {
+        self.until_within(PATIENCE, what, so).await;
+    }
+
+    /// The same, where it may take longer.
+    pub(super) async fn until_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut so: impl AsyncFnMut(&Self) -> bool,
+    ) {
         let begin = Instant::now();
         while !so(self).await {
-            assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}\n{}", self.log("engine"));
+            assert!(begin.elapsed() < patience, "not within {patience:?}: {what}\n{}", self.log("engine"));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

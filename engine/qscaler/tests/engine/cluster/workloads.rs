@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use serde_json::json;
 
 use super::qworkers::workers_max;
-use super::shop::{Shop, condition, staying};
+use super::shop::{Shop, condition, holds, is_rolling, staying};
 use crate::fixture::counts;
 
 #[tokio::test]
@@ -35,16 +35,15 @@ async fn a_deployment_follows_its_queue_from_zero_and_back_and_no_task_is_interr
     .await;
     shop.every_task_was_done_once(tasks);
     shop.until("the ledger is empty", async |shop| {
-        let status = shop.workload("mail").await.status.unwrap();
+        let workload = shop.workload("mail").await;
+        let says = [("Ready", true), ("Conflict", false), ("Wired", true)];
+        let says = says.into_iter().all(|(of, expected)| holds(&workload, of) == expected);
+        let status = workload.status.unwrap();
         status.ledger.unwrap()["offers"] == json!({})
             && (status.current, status.desired, status.queue_length) == (Some(0), Some(0), Some(0))
+            && says
     })
     .await;
-    let workload = shop.workload("mail").await;
-    for (of, expected) in [("Ready", "True"), ("Conflict", "False"), ("Wired", "True")] {
-        let found = condition(&workload, of).unwrap();
-        assert_eq!(found.0, expected, "{of}: {found:?}");
-    }
     shop.close_workloads(engine).await;
 }
 
@@ -55,7 +54,7 @@ async fn beside_it_a_plain_scale_interrupts_tasks() {
     let shop = Shop::open().await;
     let max = workers_max();
     let tasks = counts(500) as usize;
-    let (longest, grace) = if tasks == 500 { (20_000, 10) } else { (4_000, 2) };
+    let (longest, grace) = if tasks == 500 { (20_000, 10) } else { (6_000, 2) };
     let mut interrupted = vec![];
     for plain in [true, false] {
         let name = if plain { "plain" } else { "mail" };
@@ -120,18 +119,11 @@ async fn a_shrink_waits_for_the_end_of_a_rollout() {
     shop.until("all are ready", async |shop| shop.ready_pods().await == many as usize).await;
     shop.push("mail", 2 * many as usize, 4_000..8_000);
     shop.until("all work", async |shop| shop.busy() == many as usize).await;
-    let template = json!({"spec": {"template": {"metadata": {"annotations": {"changed": "yes"}}}}});
-    shop.deployments().patch("mail", &PatchParams::default(), &Patch::Merge(template)).await.unwrap();
-    shop.until("it rolls", async |shop| {
-        let status = shop.deployments().get("mail").await.unwrap().status.unwrap();
-        status.updated_replicas.unwrap_or(0) < status.replicas.unwrap_or(0)
-    })
-    .await;
+    shop.roll("mail").await;
     shop.set_workload("mail", json!({"params": {"minReplicas": few, "maxReplicas": few}})).await;
     shop.until("it has shrunk", async |shop| {
         let deployment = shop.deployments().get("mail").await.unwrap();
-        let status = deployment.status.unwrap();
-        let rolls = status.updated_replicas.unwrap_or(0) < status.replicas.unwrap_or(0);
+        let rolls = is_rolling(&deployment);
         let replicas = deployment.spec.unwrap().replicas.unwrap();
         assert!(!rolls || replicas == many as i32, "{replicas} are asked for in the middle of the rollout");
         assert_eq!(shop.restarts().await, 0);
@@ -154,7 +146,7 @@ async fn a_stateful_set_falls_from_its_end_when_its_last_have_finished() {
         it["spec"]["params"]["minReplicas"] = json!(1);
     })
     .await;
-    shop.push("mail", 8, 2_000..5_000);
+    shop.push("mail", 16, 3_000..6_000);
     shop.until("four work", async |shop| shop.busy() == 4).await;
     shop.until("one is left", async |shop| {
         let pods = shop.pods().await;
@@ -162,7 +154,7 @@ async fn a_stateful_set_falls_from_its_end_when_its_last_have_finished() {
     })
     .await;
     assert_eq!(staying(&shop.pods().await), ["mail-0"]);
-    shop.every_task_was_done_once(8);
+    shop.every_task_was_done_once(16);
     shop.close_workloads(engine).await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use qscaler::platform::kubernetes::api::Workload;
 use serde_json::{Value, json};
@@ -23,6 +24,12 @@ pub(in super::super) fn condition(workload: &Workload, of: &str) -> Option<(Stri
     let conditions = &workload.status.as_ref()?.conditions;
     let condition = conditions.iter().find(|condition| condition.type_ == of)?;
     Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+}
+
+/// Whether it has pods of an older template.
+pub(in super::super) fn is_rolling(deployment: &Deployment) -> bool {
+    let status = deployment.status.as_ref().unwrap();
+    status.updated_replicas.unwrap_or(0) < status.replicas.unwrap_or(0)
 }
 
 pub(in super::super) fn holds(workload: &Workload, of: &str) -> bool {
@@ -44,8 +51,22 @@ impl Shop {
 
     /// An engine that knows the rule of these Workloads.
     pub(in super::super) fn engine_with_rule(&self) -> Engine {
-        fs::write(self.rules().join("scaling-factor.yaml"), SCALING_FACTOR).unwrap();
+        self.write_rule();
         self.engine("engine")
+    }
+
+    /// The rule of these Workloads.
+    pub(in super::super) fn write_rule(&self) {
+        fs::write(self.rules().join("scaling-factor.yaml"), SCALING_FACTOR).unwrap();
+    }
+
+    /// Has a Deployment replace all its pods, and waits until it has begun to.
+    pub(in super::super) async fn roll(&self, deployment: &str) {
+        let annotations = json!({"changed": Timestamp::now()});
+        let changed = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
+        self.deployments().patch(deployment, &PatchParams::default(), &changed).await.unwrap();
+        self.until("it rolls", async |shop| is_rolling(&shop.deployments().get(deployment).await.unwrap()))
+            .await;
     }
 
     /// The template of workers that park, with a probe.
@@ -127,15 +148,28 @@ impl Shop {
         self.pods().await.iter().filter(|pod| is_ready(Some(pod))).count()
     }
 
-    /// Has a Deployment follow the length of its queue, up to `max`, until so many tasks have ended.
+    /// Has a Deployment follow the length of its queue, up to `max`, until so many tasks were begun and none
+    /// waits. Of those that are worked on then, the longer ones would never end: they are begun, nothing
+    /// waits, they are cut off, and wait again. So they are worked off by workers that stay.
     pub(in super::super) async fn follow_plainly(&self, name: &str, max: u32, tasks: usize) {
-        while self.ended() < tasks {
+        loop {
             let mut connection = self.redis.connection().unwrap();
             let length: u32 = redis::cmd("LLEN").arg(name).query(&mut connection).unwrap();
-            let scale = Patch::Merge(json!({"spec": {"replicas": length.min(max)}}));
-            self.deployments().patch_scale(name, &PatchParams::default(), &scale).await.unwrap();
+            self.set_replicas(name, length.min(max)).await;
+            if length == 0 && self.lived().len() == tasks {
+                break;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        self.until("nobody is there", async |shop| shop.pods().await.is_empty()).await;
+        self.set_replicas(name, max).await;
+        self.until("the rest is done", async |shop| shop.ended() == tasks).await;
+        self.set_replicas(name, 0).await;
+    }
+
+    async fn set_replicas(&self, deployment: &str, replicas: u32) {
+        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.deployments().patch_scale(deployment, &PatchParams::default(), &scale).await.unwrap();
     }
 
     /// Container restarts of pods that are there.
