@@ -246,6 +246,10 @@ pub trait Platform: Send + Sync {
     async fn found(&self, _uid: &WorkloadUid, _freshness: Freshness) -> Asked<Option<Found>> {
         Ok(None)
     }
+    /// Whether what makes the workers is not there any more: then nothing can be given back to it.
+    async fn is_gone(&self, _uid: &WorkloadUid) -> Asked<bool> {
+        Ok(false)
+    }
     /// Says how many workers there are to be where others look for it, a disruption budget above all; before
     /// anything is done about it. That it stands there already is success.
     async fn announce(&self, _uid: &WorkloadUid, _desired: u32) -> Asked<()> {

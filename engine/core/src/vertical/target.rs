@@ -42,7 +42,7 @@ pub(super) fn target(
         memory: draft.sized(Resource::Memory),
         ..Target::default()
     };
-    target.resize = draft.to_resize(&target);
+    target.resize = draft.due(&target);
     target.lets = draft.evaluation.shown();
     target.problems = draft.problems;
     let sentence = |resource| {
@@ -62,7 +62,9 @@ fn name(resource: Resource, field: &str) -> String {
 impl Draft<'_> {
     fn sized(&mut self, resource: Resource) -> Option<Sized> {
         let rule = self.sizing.0.of(resource)?;
-        let before = self.asked.before().of(resource).request;
+        // What a kill added fades by itself: it is not what a request is held at.
+        let unkilled = self.asked.unkilled.filter(|_| resource == Resource::Memory);
+        let before = unkilled.or(self.asked.before().of(resource).request);
         let asked = self.evaluation.number(&rule.request, &name(resource, "request"));
         let bounds = self.bounds(resource, rule);
         let mut request = match (&asked, &bounds) {
@@ -84,12 +86,13 @@ impl Draft<'_> {
         };
         let bounds = bounds.unwrap_or_default();
         self.watch(before, &mut request);
+        let unkilled = request.value;
         if resource == Resource::Memory {
             self.floor(rule, bounds, &mut request);
         }
         request.bound(resource, bounds);
         let amounts = self.with_limit(resource, rule, request.value, bounds);
-        Some(Sized { amounts, because: request.because, asked: asked.ok(), note: request.note })
+        Some(Sized { amounts, because: request.because, asked: asked.ok(), unkilled, note: request.note })
     }
 
     fn bounds(&mut self, resource: Resource, rule: &AmountRule) -> Result<Bounds, Why> {
@@ -185,7 +188,7 @@ impl Draft<'_> {
                     return Amounts { request: Some(request), limit: Some(limit) };
                 }
                 Err(why) => {
-                    self.problems.push(format!("{why}; the template's ratio of limit to request holds"))
+                    self.problems.push(format!("{why}; the template's ratio of limit to request holds"));
                 }
             }
         }
@@ -195,14 +198,14 @@ impl Draft<'_> {
     }
 
     /// The workers that have something else, and for which the rule's `when` holds.
-    fn to_resize(&mut self, target: &Target) -> Vec<qscaler_protocol::name::WorkerId> {
+    fn due(&mut self, target: &Target) -> Vec<qscaler_protocol::name::WorkerId> {
         if self.asked.kind == ContainerKind::Init {
             return vec![];
         }
-        let mut due = vec![];
+        let mut workers = vec![];
         for held in self.asked.runs.iter().filter(|held| differs(held, target)) {
             let Some(when) = &self.sizing.0.when else {
-                due.push(held.worker.clone());
+                workers.push(held.worker.clone());
                 continue;
             };
             let about = (Some(held), None);
@@ -214,7 +217,7 @@ impl Draft<'_> {
                 evaluation.set_number(name, request.or(held.current.of(resource).request));
             }
             match evaluation.holds(when, "when") {
-                Ok(true) => due.push(held.worker.clone()),
+                Ok(true) => workers.push(held.worker.clone()),
                 Ok(false) => {}
                 Err(why) => {
                     let problem = why.to_string();
@@ -224,7 +227,7 @@ impl Draft<'_> {
                 }
             }
         }
-        due
+        workers
     }
 }
 

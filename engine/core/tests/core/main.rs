@@ -21,5 +21,6 @@ mod resize;
 mod schemas;
 mod shipped;
 mod vectors;
+mod vertical;
 mod windows;
 mod world;

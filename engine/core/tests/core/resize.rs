@@ -74,7 +74,8 @@ impl World {
     }
 
     fn want(&mut self, amounts: Amounts) {
-        let sized = Sized { amounts, because: Settled::Target, asked: None, note: String::new() };
+        let sized =
+            Sized { amounts, because: Settled::Target, asked: None, unkilled: 0.0, note: String::new() };
         let resize = self.members.iter().map(|member| member.seen.id.clone()).collect();
         let target = Target { memory: Some(sized), resize, ..Target::default() };
         self.sizes.containers = BTreeMap::from([("worker".to_owned(), target)]);

@@ -1,4 +1,5 @@
-//! How soon a task that comes gets a worker: from its push to the API server's yes to the pod.
+//! How soon a task that comes gets a worker: from its push to the API server's yes to the pod of a QWorker, or
+//! to the greater number of replicas of a Deployment.
 //!
 //! A real cluster, a real Redis, the program itself. `testdata/cluster/up` starts a cluster;
 //! `QSCALER_CLUSTER` names its folder and `KUBECONFIG` its administrator, as for the tests.
@@ -21,11 +22,11 @@ use k8s_openapi::jiff::Timestamp;
 
 use fixture::seed;
 use goals::Goals;
-use site::Site;
+use site::{MadeBy, Site};
 
 /// Each step is one task.
 const STEPS: usize = 100;
-/// So many steps of one QWorker; the next ones begin with another, from zero.
+/// So many steps of one QWorker or Deployment; the next ones begin with another, from zero.
 const ROUND: usize = 20;
 /// The pause before a step is anything up to this, which is longer than the engine's period.
 const PAUSE_MAX_MS: u64 = 1_000;
@@ -40,29 +41,41 @@ async fn main() -> ExitCode {
     }
     let mut site = Site::open().await;
     let mut random = seed() | 1;
-    let mut seconds = vec![];
-    for round in 0..STEPS / ROUND {
-        let qworker = format!("round-{round}");
-        site.create(&qworker, ROUND).await;
-        for step in 0..ROUND {
-            tokio::time::sleep(Duration::from_millis(next(&mut random) % PAUSE_MAX_MS)).await;
-            let pushed = Timestamp::now();
-            site.push(&qworker, step);
-            // No worker goes, so each is the next one.
-            let accepted = site.audit.created(&format!("{qworker}-{}", step + 1)).await;
-            seconds.push(accepted.duration_since(pushed).as_secs_f64());
-        }
-        site.delete(&qworker).await;
+    let mut goals = Goals::default();
+    for (by, what) in [(MadeBy::QWorker, "the pod"), (MadeBy::Deployment, "the scale")] {
+        let seconds = measure(&mut site, by, &mut random).await;
+        let part =
+            |of: f64| seconds[((seconds.len() as f64 * of).ceil() as usize - 1).min(seconds.len() - 1)];
+        let name = |of: &str| format!("from a push to {what} accepted, {of} of {STEPS}, in seconds");
+        goals.figure(&name("p50"), part(0.5));
+        goals.at_most(&name("p95"), part(0.95), GOAL);
+        goals.figure(&name("the longest"), part(1.0));
     }
     site.close().await;
-    seconds.sort_by(f64::total_cmp);
-    let part = |of: f64| seconds[((seconds.len() as f64 * of).ceil() as usize - 1).min(seconds.len() - 1)];
-    let mut goals = Goals::default();
-    let name = |what: &str| format!("from a push to the pod accepted, {what} of {STEPS}, in seconds");
-    goals.figure(&name("p50"), part(0.5));
-    goals.at_most(&name("p95"), part(0.95), GOAL);
-    goals.figure(&name("the longest"), part(1.0));
     goals.report()
+}
+
+/// Seconds, the fewest first.
+async fn measure(site: &mut Site, by: MadeBy, random: &mut u64) -> Vec<f64> {
+    let mut seconds = vec![];
+    for round in 0..STEPS / ROUND {
+        let name = format!("{}-{round}", if by == MadeBy::QWorker { "qworker" } else { "deployment" });
+        site.create(by, &name, ROUND).await;
+        for step in 1..=ROUND {
+            tokio::time::sleep(Duration::from_millis(next(random) % PAUSE_MAX_MS)).await;
+            let pushed = Timestamp::now();
+            site.push(&name, step);
+            // No worker goes, so each is the next one.
+            let accepted = match by {
+                MadeBy::QWorker => site.audit.created(&format!("{name}-{step}")).await,
+                MadeBy::Deployment => site.audit.scaled(&name, step).await,
+            };
+            seconds.push(accepted.duration_since(pushed).as_secs_f64());
+        }
+        site.delete(by, &name).await;
+    }
+    seconds.sort_by(f64::total_cmp);
+    seconds
 }
 
 /// Xorshift: it need be no better.

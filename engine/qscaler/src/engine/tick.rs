@@ -35,6 +35,9 @@ impl Keeper {
     /// Does one tick. Returns how many workers there are, whatever they do.
     #[tracing::instrument(level = "info", skip_all, fields(workload = self.key, desired, reason))]
     pub(super) async fn tick(&mut self, hold: &mut Hold) -> Asked<usize> {
+        if hold.order.mode >= Mode::Drain && self.ports.platform.is_gone(&hold.uid).await? {
+            return Ok(0);
+        }
         let freshness = self.freshness(hold);
         let mut observed = self.observe(hold, freshness, None).await?;
         let workload = Arc::clone(&hold.order.workload);

@@ -10,9 +10,12 @@ mod failover;
 #[cfg(feature = "http")]
 mod faults;
 mod foreign;
+mod grace;
 mod idle;
 mod in_pod;
 mod interrupted;
+mod keda;
+mod kinds;
 mod many;
 mod owners;
 mod qworkers;

@@ -193,7 +193,8 @@ fn a_workload_whose_file_is_removed_lets_its_workers_finish() {
 fn nobody_is_started_in_the_place_of_a_worker_that_is_still_there() {
     in_paused_time(async {
         let world = World::new(seed());
-        ["work-1", "work-2"].into_iter().for_each(|name| world.put_unborn(name));
+        world.put_unborn("work-1");
+        world.put_unborn("work-2");
         let _engine = engine_in(&world);
         world.at(|state| state.arrivals_per_mille = 1_000);
         pass(60).await;

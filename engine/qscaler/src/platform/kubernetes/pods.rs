@@ -274,6 +274,10 @@ impl Platform for Pods {
         self.targets.found(uid, freshness).await
     }
 
+    async fn is_gone(&self, uid: &WorkloadUid) -> Asked<bool> {
+        self.targets.is_gone(uid).await
+    }
+
     async fn announce(&self, uid: &WorkloadUid, desired: u32) -> Asked<()> {
         let object = self.objects.of(uid)?;
         let is_it = |qworker: &QWorker| qworker.metadata.uid.as_deref() == Some(object.uid.as_str());

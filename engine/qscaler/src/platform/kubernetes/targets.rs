@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiResource, pinned_kind};
+use kube::error::DiscoveryError;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -67,6 +68,22 @@ impl Targets {
         };
         watching.keep(version, found.clone());
         Ok(Some(found))
+    }
+
+    /// Whether a Workload's target is not there any more, or nothing of its kind.
+    pub(super) async fn is_gone(&self, id: &WorkloadUid) -> Asked<bool> {
+        let object = self.objects.of(id)?;
+        let Kind::Workload { target: Some(target) } = &object.kind else { return Ok(false) };
+        let resource = match self.of(id).filter(|it| it.target == *target) {
+            Some(watching) => watching.resource.clone(),
+            None => match pinned_kind(&self.client, &kind_of(target)).await {
+                Ok((resource, _)) => resource,
+                Err(error) if is_unknown(&error) => return Ok(true),
+                Err(error) => return Err(failed(&format!("find {target}"), &error)),
+            },
+        };
+        let there = self.api(&object, &resource).get_opt(&target.name).await;
+        there.map(|there| there.is_none()).map_err(|error| failed(&format!("read {target}"), &error))
     }
 
     /// The pods of a Workload's target.
@@ -182,13 +199,25 @@ impl Targets {
 
 /// How the API server serves objects of a target's kind.
 pub(super) async fn resource(client: &Client, target: &Scaled) -> Asked<ApiResource> {
-    let (group, version) = target.api_version.rsplit_once('/').unwrap_or(("", &target.api_version));
-    let kind = GroupVersionKind::gvk(group, version, &target.kind);
-    let known = pinned_kind(client, &kind).await;
+    let known = pinned_kind(client, &kind_of(target)).await;
     known.map(|(resource, _)| resource).map_err(|error| {
         let what = format!("find {} of {}", target.kind, target.api_version);
         PortError::new(what, format!("{error}; write `kubectl api-resources` to see what there is"))
     })
+}
+
+fn kind_of(target: &Scaled) -> GroupVersionKind {
+    let (group, version) = target.api_version.rsplit_once('/').unwrap_or(("", &target.api_version));
+    GroupVersionKind::gvk(group, version, &target.kind)
+}
+
+/// Whether the API server says that it serves no objects of a kind.
+fn is_unknown(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 404,
+        kube::Error::Discovery(of) => matches!(of, DiscoveryError::MissingKind(_)),
+        _ => false,
+    }
 }
 
 /// An autoscaler of the target, and what to type; none where there is none.

@@ -19,13 +19,19 @@ const MANAGER: &str = "qscaler-tests";
 
 /// Installs the committed definitions. Tests run side by side: all install the same, none removes it.
 pub(super) async fn install(client: &Client) {
-    let all: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in [QWorker::crd_name(), ScalerConfig::crd_name(), Workload::crd_name()] {
-        let definition = document(&format!("deploy/crds/{name}.yaml"));
-        let apply = PatchParams::apply(MANAGER).force();
-        all.patch(name, &apply, &Patch::Apply(definition)).await.unwrap();
-        wait(name, await_condition(all.clone(), name, is_crd_established())).await;
+        install_from(client, &format!("deploy/crds/{name}.yaml")).await;
     }
+}
+
+/// Installs the definition in this file, and waits until its objects are served.
+pub(super) async fn install_from(client: &Client, path: &str) {
+    let all: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let definition = document(path);
+    let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+    let apply = PatchParams::apply(MANAGER).force();
+    all.patch(&name, &apply, &Patch::Apply(definition)).await.unwrap();
+    wait(&name, await_condition(all, &name, is_crd_established())).await;
 }
 
 async fn installed() -> Cluster {

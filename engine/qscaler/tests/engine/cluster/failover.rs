@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::qworkers::workers_max;
-use super::shop::{MadeBy, Shop, staying};
+use super::shop::{MadeBy, Shop};
 use crate::fixture::Engine;
 
 /// What an engine says when it begins to act.
@@ -97,8 +97,10 @@ async fn are_killed(by: MadeBy) {
         tokio::time::sleep(Duration::from_millis(500 + 97 * pushed as u64 % 2_000)).await;
         engines.kill_leader();
         engines.until_one_leads().await;
-        assert!(staying(&shop.pods().await).len() <= max);
-        assert_eq!(shop.restarts().await, 0);
+        let there = shop.unclaimed().await;
+        assert!(there.len() <= max, "{there:?}");
+        // A worker of a QWorker that has left ends, and may be started again before it is deleted.
+        assert!(by == MadeBy::QWorker || shop.restarts().await == 0);
     }
     shop.until("all is done", async |shop| {
         assert!(shop.pods().await.len() <= max + max);

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, EvictParams};
-use serde_json::json;
+use kube::api::{Api, DeleteParams, EvictParams, PostParams};
+use serde_json::{Value, json};
 
 use super::shop::Shop;
+use super::unborn::Room;
 use crate::fixture::{get, served_at};
 
 /// What is counted of the QWorker `mail`, by cause.
@@ -105,4 +107,73 @@ async fn a_task_that_needs_more_memory_than_its_container_may_have_is_counted_as
     .await;
     assert_eq!(counted(&shop), BTreeMap::from([("oom".to_owned(), 1)]));
     shop.close(engine).await;
+}
+
+/// A worker that believes that it has the time to finish its task, in a pod that has not.
+fn in_a_hurry(qworker: &mut Value) {
+    let pod = &mut qworker["spec"]["podSpec"];
+    pod["terminationGracePeriodSeconds"] = json!(1);
+    let environment = pod["containers"][0]["env"].as_array_mut().unwrap();
+    environment.push(json!({"name": "QSCALER_GRACE_SECONDS", "value": "60"}));
+}
+
+fn bounds(workers: u32) -> Value {
+    json!({"spec": {"scaleConfig": {"minReplicas": workers, "maxReplicas": workers}}})
+}
+
+#[tokio::test]
+async fn a_task_that_outlives_the_deadline_of_a_drain_is_counted_as_such() {
+    let shop = Shop::open().await;
+    let engine = shop.engine("engine");
+    shop.create("mail", 2, |it| {
+        in_a_hurry(it);
+        it["spec"]["drain"] = json!({"deadline": "2s"});
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(2);
+    })
+    .await;
+    shop.push("mail", 2, 30_000..30_001);
+    shop.until("two work", async |shop| shop.busy() == 2).await;
+    shop.change("mail", bounds(1)).await;
+    until_counted(&shop, &[("deadline", 1)]).await;
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn a_task_whose_pod_makes_room_for_a_pod_of_higher_priority_is_counted_as_such() {
+    let shop = Shop::open().await;
+    let engine = shop.engine("engine");
+    let room = Room::make(&shop, 1).await;
+    let priorities: Api<PriorityClass> = Api::all(shop.cluster.client.clone());
+    let namespace = shop.cluster.namespace.as_str();
+    let priority = json!({"metadata": {"name": namespace}, "value": 1_000});
+    let priority: PriorityClass = serde_json::from_value(priority).unwrap();
+    priorities.create(&PostParams::default(), &priority).await.unwrap();
+    shop.create("mail", 1, |it| {
+        in_a_hurry(it);
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+        room.ask_for_one(&mut it["spec"]["podSpec"]["containers"][0]);
+    })
+    .await;
+    busy_worker(&shop, 20_000).await;
+    let mut container = json!({
+        "name": "urgent", "image": "localhost/diarist:test", "imagePullPolicy": "Never", "resources": {},
+    });
+    room.ask_for_one(&mut container);
+    let urgent = json!({
+        "metadata": {"name": "urgent"},
+        "spec": {"hostNetwork": true, "priorityClassName": namespace, "containers": [container]},
+    });
+    shop.cluster.create(urgent).await;
+    // Whoever comes in its place finds no room, and the task waits until there is some.
+    let pods: Api<Pod> = shop.cluster.api();
+    shop.until("it has the room", async |_| {
+        let urgent = pods.get("urgent").await.unwrap();
+        urgent.spec.is_some_and(|spec| spec.node_name.is_some())
+    })
+    .await;
+    pods.delete("urgent", &DeleteParams::default()).await.unwrap();
+    until_counted(&shop, &[("preempted", 1)]).await;
+    shop.close(engine).await;
+    room.set(Value::Null).await;
+    priorities.delete(priority.metadata.name.as_deref().unwrap(), &DeleteParams::default()).await.unwrap();
 }

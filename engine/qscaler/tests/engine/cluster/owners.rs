@@ -163,3 +163,31 @@ async fn a_workload_that_is_deleted_leaves_its_target_as_it_was() {
     assert_eq!((shop.replicas("mail").await, staying(&shop.pods().await).len()), (3, 3));
     shop.close_workloads(engine).await;
 }
+
+#[tokio::test]
+async fn a_workload_that_is_deleted_with_its_target_waits_for_nothing() {
+    let shop = Shop::open().await;
+    let engine = shop.engine_with_rule();
+    shop.deploy("mail", 1, |_| ()).await;
+    shop.look_after("mail", 2, |it| it["spec"]["params"]["minReplicas"] = json!(2)).await;
+    shop.until("two are ready", async |shop| shop.ready_pods().await == 2).await;
+    // One is offered to go and cannot yet.
+    shop.push("mail", 2, 40_000..40_001);
+    shop.until("both work", async |shop| shop.busy() == 2).await;
+    shop.set_workload("mail", json!({"params": {"minReplicas": 1, "maxReplicas": 1}})).await;
+    shop.until("one is offered to go", async |shop| shop.offers("mail").await == ["open"]).await;
+    shop.deployments().delete("mail", &DeleteParams::default()).await.unwrap();
+    shop.until("it is gone", async |shop| shop.deployments().get_opt("mail").await.unwrap().is_none()).await;
+    shop.let_go("mail").await;
+    // Nor does one of a kind that is not there any more.
+    shop.look_after("lost", 1, |it| it["spec"]["target"]["apiVersion"] = json!("nowhere.test/v1")).await;
+    shop.until("it says that nobody knows the kind", async |shop| {
+        let told = condition(&shop.workload("lost").await, "Ready");
+        told.is_some_and(|(_, reason, message)| {
+            reason == "CannotAct" && message.contains("kubectl api-resources")
+        })
+    })
+    .await;
+    shop.let_go("lost").await;
+    shop.close_workloads(engine).await;
+}

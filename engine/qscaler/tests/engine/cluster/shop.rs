@@ -327,10 +327,20 @@ impl Shop {
     }
 
     /// Waits until something is so; fails with what the engine said.
-    pub(super) async fn until(&self, what: &str, mut so: impl AsyncFnMut(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, so: impl AsyncFnMut(&Self) -> bool) {
+        self.until_within(PATIENCE, what, so).await;
+    }
+
+    /// The same, where it may take longer.
+    pub(super) async fn until_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut so: impl AsyncFnMut(&Self) -> bool,
+    ) {
         let begin = Instant::now();
         while !so(self).await {
-            assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}\n{}", self.log("engine"));
+            assert!(begin.elapsed() < patience, "not within {patience:?}: {what}\n{}", self.log("engine"));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -40,14 +40,14 @@ impl Counts {
 }
 
 /// A resource of the node, of which it has so much as there is to be room for workers.
-struct Room {
+pub(super) struct Room {
     nodes: Api<Node>,
     node: String,
     resource: String,
 }
 
 impl Room {
-    async fn make(shop: &Shop, workers: usize) -> Self {
+    pub(super) async fn make(shop: &Shop, workers: usize) -> Self {
         let nodes: Api<Node> = Api::all(shop.cluster.client.clone());
         let node = nodes.list(&ListParams::default()).await.unwrap().items[0].name_any();
         let room = Self { nodes, node, resource: format!("qscaler.dev/{}", shop.cluster.namespace) };
@@ -55,7 +55,14 @@ impl Room {
         room
     }
 
-    async fn set(&self, amount: Value) {
+    /// Has a container need the room for one worker.
+    pub(super) fn ask_for_one(&self, container: &mut Value) {
+        for amount in ["requests", "limits"] {
+            container["resources"][amount][&self.resource] = json!("1");
+        }
+    }
+
+    pub(super) async fn set(&self, amount: Value) {
         let has = json!({self.resource.clone(): amount});
         let status = json!({"status": {"capacity": has, "allocatable": has}});
         self.nodes.patch_status(&self.node, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
@@ -107,9 +114,7 @@ async fn who_never_came_up_goes_and_who_works_is_not_asked() {
             {"name": "DIARIST_LEASE_MS", "value": "10000"},
             {"name": "DIARIST_FOLDER", "value": "/diary/$(NAME)"},
         ]);
-        for amount in ["requests", "limits"] {
-            container["resources"][amount][&room.resource] = json!("1");
-        }
+        room.ask_for_one(container);
     })
     .await;
     shop.until("some run and some cannot", async |shop| {

@@ -1,5 +1,9 @@
 //! What a test is done with: a QWorker, whose pods the engine makes, or a Workload, whose Deployment does.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::Shop;
@@ -31,6 +35,16 @@ impl Shop {
             MadeBy::Deployment => self.workload("mail").await.status.unwrap().ledger,
         };
         ledger.unwrap()["offers"] == json!({})
+    }
+
+    /// Pods of `mail` that are to stay, and have claimed nothing.
+    pub(in super::super) async fn unclaimed(&self) -> BTreeSet<String> {
+        let pods = self.pods().await;
+        // Read later: who has claimed meanwhile makes the number no larger than it was.
+        let claimed = self.claimed("mail").await;
+        let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
+        let uids = pods.iter().filter(stays).map(|pod| pod.uid().unwrap());
+        uids.filter(|uid| !claimed.contains(uid)).collect()
     }
 
     /// What the control path of a QWorker or a Workload is known by.
