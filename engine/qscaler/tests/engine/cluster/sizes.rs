@@ -26,7 +26,10 @@ spec:
     max: params.maxReplicas
   resources:
     - container: worker
-      memory: {request: params.worker, limit: request * 2, onOom: max(oom.limit * 1.2, oom.limit + bytes('100Mi'))}
+      memory:
+        request: params.worker
+        limit: request * 2
+        onOom: max(oom.limit * 1.2, oom.limit + bytes('100Mi'))
     - container: second
       memory: {request: params.second, limit: request * 3}
     - container: side
