@@ -1,0 +1,402 @@
+//! Sizes of containers: after a kill for want of memory, in place while a task runs, and what keeps a
+//! container from its size.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
+use serde_json::{Value, json};
+
+use super::shop::Shop;
+
+/// So many workers per task, with the sizes that params say. What is below the template's limit is never
+/// asked for unless a test does.
+const RULE: &str = r"
+apiVersion: qscaler.dev/v1alpha1
+kind: ScalingRule
+metadata: {name: sized}
+spec:
+  params: {scalingFactor: 1, minReplicas: 0, maxReplicas: 10, worker: 16Mi, second: 16Mi, side: 16Mi, first: 16Mi}
+  replicas:
+    desired: (queue.length + queue.inflight) * params.scalingFactor
+    min: params.minReplicas
+    max: params.maxReplicas
+  resources:
+    - container: worker
+      memory:
+        request: params.worker
+        limit: request * 2
+        onOom: max(oom.limit * 1.2, oom.limit + bytes('100Mi'))
+    - container: second
+      memory: {request: params.second, limit: request * 3}
+    - container: side
+      memory: {request: params.side, limit: request * 4}
+    - container: first
+      memory: {request: params.first, limit: request * 5}
+";
+
+const MI: u64 = 1 << 20;
+
+/// A shop whose engine knows that rule, and the QWorker `mail` with it; `change` changes what is written.
+async fn open(change: impl FnOnce(&mut Value)) -> (Shop, crate::fixture::Engine) {
+    let shop = Shop::open().await;
+    std::fs::write(shop.rules().join("sized.yaml"), RULE).unwrap();
+    let engine = shop.engine("engine");
+    create(&shop, change).await;
+    (shop, engine)
+}
+
+async fn create(shop: &Shop, change: impl FnOnce(&mut Value)) {
+    shop.create("mail", 2, |it| {
+        it["spec"]["scaleConfig"]["activateVPA"] = json!(true);
+        it["spec"]["rule"] = json!("sized");
+        change(it);
+    })
+    .await;
+}
+
+async fn want(shop: &Shop, params: Value) {
+    shop.change("mail", json!({"spec": {"params": params}})).await;
+}
+
+/// The only pod that is not being deleted.
+async fn pod(shop: &Shop) -> Option<Pod> {
+    let pods = shop.pods().await;
+    pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
+}
+
+fn status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let all = [&status.container_statuses, &status.init_container_statuses];
+    all.into_iter().flatten().flatten().find(|it| it.name == name)
+}
+
+/// Request and limit of memory that a container asks for.
+fn asked(pod: &Pod, name: &str) -> Option<(u64, u64)> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    memory(&json!(all.find(|it| it.name == name)?.resources))
+}
+
+/// The same of what it has.
+fn has(pod: &Pod, name: &str) -> Option<(u64, u64)> {
+    memory(&json!(status(pod, name)?.resources))
+}
+
+fn memory(resources: &Value) -> Option<(u64, u64)> {
+    let amount = |of: &str| {
+        let text = resources[of]["memory"].as_str()?;
+        qscaler_cel::unit::bytes(text).map(|bytes| bytes as u64)
+    };
+    Some((amount("requests")?, amount("limits")?))
+}
+
+/// The condition `Sized` as `(status, reason, message)`.
+async fn sized(shop: &Shop) -> Option<(String, String, String)> {
+    let status = shop.qworker("mail").await.status?;
+    let it = status.conditions.into_iter().find(|condition| condition.type_ == "Sized")?;
+    Some((it.status, it.reason, it.message))
+}
+
+async fn until_sized(shop: &Shop, reason: &str) -> String {
+    shop.until(&format!("the condition says {reason}"), async |shop| {
+        sized(shop).await.is_some_and(|(_, told, _)| told == reason)
+    })
+    .await;
+    sized(shop).await.unwrap().2
+}
+
+fn push_hungry(shop: &Shop, milliseconds: u32, mebibytes: u32) {
+    let mut connection = shop.redis.connection().unwrap();
+    let task = format!("hungry {milliseconds} {mebibytes}");
+    redis::cmd("LPUSH").arg("mail").arg(task).exec(&mut connection).unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_was_killed_for_want_of_memory_gets_more_and_ends_its_task() {
+    let (shop, engine) = open(|it| {
+        it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1});
+        // Long enough for its new size to come before its task comes again.
+        it["spec"]["podSpec"]["containers"][0]["env"][0]["value"] = json!("30000");
+    })
+    .await;
+    push_hungry(&shop, 500, 100);
+    shop.until("the task is done", async |shop| shop.lived().values().any(|task| task.ended == 1)).await;
+    // The first attempt was killed at 64 Mi; the second one had room.
+    assert_eq!(shop.lived()["hungry"].begun, 2);
+    shop.until("the status says what new workers get", async |shop| {
+        let status = shop.qworker("mail").await.status.unwrap_or_default();
+        let worker = status.containers.iter().find(|it| it["name"] == "worker").cloned();
+        worker.and_then(|it| memory(&it)).is_some_and(|(_, limit)| limit * 10 >= 64 * MI * 12)
+    })
+    .await;
+    // So does the worker after it.
+    shop.until("its worker is gone", async |shop| shop.pods().await.is_empty()).await;
+    push_hungry(&shop, 3_000, 100);
+    shop.until("another one is there", async |shop| pod(shop).await.is_some()).await;
+    let born = pod(&shop).await.unwrap();
+    let (request, limit) = asked(&born, "worker").unwrap();
+    assert!(request <= limit && limit * 10 >= 64 * MI * 12, "{request} to {limit}");
+    shop.until("it ends its task, too", async |shop| shop.lived()["hungry"].ended == 2).await;
+    assert_eq!(shop.lived()["hungry"].begun, 3);
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn a_worker_gets_its_size_in_place_while_its_task_runs_on() {
+    let (shop, engine) = open(|it| it["spec"]["params"] = json!({"worker": "32Mi"})).await;
+    shop.push("mail", 1, 60_000..60_001);
+    shop.until("it works", async |shop| shop.busy() == 1).await;
+    let before = pod(&shop).await.unwrap();
+    assert_eq!(asked(&before, "worker"), Some((32 * MI, 64 * MI)), "it was born with the rule's size");
+    want(&shop, json!({"worker": "48Mi"})).await;
+    shop.until("it has its new size", async |shop| {
+        pod(shop).await.is_some_and(|pod| has(&pod, "worker") == Some((48 * MI, 96 * MI)))
+    })
+    .await;
+    let after = pod(&shop).await.unwrap();
+    assert_eq!(after.uid(), before.uid());
+    assert_eq!(status(&after, "worker").unwrap().restart_count, 0);
+    assert_eq!(shop.lived().values().map(|it| it.begun).sum::<u32>(), 1);
+    // A larger worker is one worker.
+    let numbers = shop.qworker("mail").await.status.unwrap();
+    assert_eq!((numbers.current_replicas, numbers.desired_replicas), (1, 1));
+    until_sized(&shop, "AsDecided").await;
+    shop.until("the task is done", async |shop| shop.ended() == 1).await;
+    shop.every_task_was_done_once(1);
+    shop.close(engine).await;
+}
+
+/// A pod with an init container, a sidecar, and two containers.
+fn with_company(it: &mut Value) {
+    let spec = &mut it["spec"]["podSpec"];
+    let idle = |name: &str| {
+        json!({
+            "name": name, "image": "localhost/diarist:test", "imagePullPolicy": "Never",
+            "command": ["cat"], "stdin": true,
+            "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        })
+    };
+    let mut first = idle("first");
+    first["command"] = json!(["cat", "/etc/hosts"]);
+    let mut side = idle("side");
+    side["restartPolicy"] = json!("Always");
+    spec["initContainers"] = json!([first, side]);
+    spec["containers"].as_array_mut().unwrap().push(idle("second"));
+    it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+}
+
+/// Xorshift over mebibytes, 16 to 72 in steps that are worth a change.
+fn draw(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    16 + *state % 8 * 8
+}
+
+#[tokio::test]
+async fn every_container_gets_a_size_of_its_own_and_the_api_server_takes_them_all() {
+    let is_full = std::env::var_os("QSCALER_FULL").is_some();
+    let (shop, engine) = open(|it| {
+        with_company(it);
+        it["spec"]["params"] =
+            json!({"minReplicas": 1, "worker": "20Mi", "second": "24Mi", "side": "28Mi", "first": "32Mi"});
+    })
+    .await;
+    shop.until("its worker runs", async |shop| {
+        pod(shop).await.is_some_and(|pod| status(&pod, "worker").is_some_and(|it| it.ready))
+    })
+    .await;
+    let born = pod(&shop).await.unwrap();
+    let sizes = ["worker", "second", "side", "first"].map(|name| asked(&born, name).unwrap());
+    let expected =
+        [(20, 40), (24, 72), (28, 112), (32, 160)].map(|(request, limit)| (request * MI, limit * MI));
+    assert_eq!(sizes, expected);
+    let seed = crate::fixture::seed() | 1;
+    println!("seed {seed}");
+    let mut state = seed;
+    for _ in 0..if is_full { 100 } else { 10 } {
+        let [worker, second, side] = [(); 3].map(|()| draw(&mut state));
+        let mebibytes = |amount: u64| format!("{amount}Mi");
+        want(
+            &shop,
+            json!({"worker": mebibytes(worker), "second": mebibytes(second), "side": mebibytes(side)}),
+        )
+        .await;
+        let expected = [("worker", worker, 2), ("second", second, 3), ("side", side, 4)];
+        let what = format!("{expected:?} is what it asks for");
+        shop.until(&what, async |shop| {
+            let pod = pod(shop).await.unwrap();
+            expected
+                .iter()
+                .all(|(name, amount, times)| asked(&pod, name) == Some((amount * MI, amount * times * MI)))
+        })
+        .await;
+    }
+    let after = pod(&shop).await.unwrap();
+    assert_eq!(after.uid(), born.uid());
+    // What the init container had is over.
+    assert_eq!(asked(&after, "first"), asked(&born, "first"));
+    let refused: Vec<_> =
+        shop.writes("pods").into_iter().filter(|it| it.resource == "pods/resize" && it.code != 200).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn a_quota_and_a_limit_range_and_a_node_that_bind_are_named() {
+    let shop = Shop::open().await;
+    std::fs::write(shop.rules().join("sized.yaml"), RULE).unwrap();
+    let range = json!({"metadata": {"name": "range"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "1Gi"}}]}});
+    let ranges: Api<LimitRange> = shop.cluster.api();
+    ranges.create(&PostParams::default(), &serde_json::from_value(range).unwrap()).await.unwrap();
+    let engine = shop.engine("engine");
+    create(&shop, |it| {
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+        it["spec"]["params"] = json!({"minReplicas": 1, "worker": "600Mi"});
+    })
+    .await;
+    // Its first worker is there all the same, as the template has it.
+    shop.until("its worker is there", async |shop| pod(shop).await.is_some()).await;
+    assert_eq!(asked(&pod(&shop).await.unwrap(), "worker"), Some((16 * MI, 64 * MI)));
+    let told = until_sized(&shop, "LimitRange").await;
+    assert!(told.contains("1Gi"), "{told}");
+    ranges.delete("range", &DeleteParams::default()).await.unwrap();
+    // Another size is tried at once; what was refused is not for a while.
+    let quota = json!({"metadata": {"name": "small"}, "spec": {"hard": {"requests.memory": "100Mi"}}});
+    let quotas: Api<ResourceQuota> = shop.cluster.api();
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
+    shop.until("the quota is counted", async |_| {
+        quotas.get("small").await.unwrap().status.is_some_and(|it| it.used.is_some())
+    })
+    .await;
+    want(&shop, json!({"worker": "500Mi"})).await;
+    let told = until_sized(&shop, "Quota").await;
+    assert!(told.contains("exceeded quota: small"), "{told}");
+    quotas.delete("small", &DeleteParams::default()).await.unwrap();
+    want(&shop, json!({"worker": "900Gi"})).await;
+    let told = until_sized(&shop, "Infeasible").await;
+    assert!(told.contains("write a smaller `max`"), "{told}");
+    let worker = pod(&shop).await.unwrap();
+    assert_eq!(has(&worker, "worker"), Some((16 * MI, 64 * MI)), "it works on with what it has");
+    shop.close(engine).await;
+}
+
+/// Definition of what the VerticalPodAutoscaler reads, without its rules.
+fn autoscalers() -> CustomResourceDefinition {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let version =
+        json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+    let definition = json!({
+        "metadata": {
+            "name": "verticalpodautoscalers.autoscaling.k8s.io",
+            // Groups of Kubernetes want this.
+            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/63797"},
+        },
+        "spec": {
+            "group": "autoscaling.k8s.io",
+            "scope": "Namespaced",
+            "names": {"plural": "verticalpodautoscalers", "singular": "verticalpodautoscaler",
+                "kind": "VerticalPodAutoscaler", "listKind": "VerticalPodAutoscalerList"},
+            "versions": [version],
+        },
+    });
+    serde_json::from_value(definition).unwrap()
+}
+
+#[tokio::test]
+async fn pods_that_a_vertical_pod_autoscaler_sizes_are_left_alone() {
+    let shop = Shop::open().await;
+    std::fs::write(shop.rules().join("sized.yaml"), RULE).unwrap();
+    let definitions: Api<CustomResourceDefinition> = Api::all(shop.cluster.client.clone());
+    let definition = autoscalers();
+    let by = PatchParams::apply("qscaler-tests").force();
+    definitions.patch(&definition.name_any(), &by, &Patch::Apply(&definition)).await.unwrap();
+    let kind = GroupVersionKind::gvk("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "verticalpodautoscalers");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(shop.cluster.client.clone(), &shop.cluster.namespace, &resource);
+    let autoscaler: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler", "metadata": {"name": "sizes"},
+        "spec": {"targetRef": {"apiVersion": "quickube.com/v1alpha1", "kind": "QWorker", "name": "mail"}},
+    }))
+    .unwrap();
+    shop.until("the definition is served", async |_| {
+        api.create(&PostParams::default(), &autoscaler).await.is_ok()
+    })
+    .await;
+    let engine = shop.engine("engine");
+    create(&shop, |it| it["spec"]["params"] = json!({"worker": "32Mi"})).await;
+    let told = until_sized(&shop, "Conflict").await;
+    assert!(told.contains("kubectl delete vpa") && told.contains("sizes"), "{told}");
+    shop.push("mail", 1, 10_000..10_001);
+    shop.until("the number of workers is decided all the same", async |shop| shop.busy() == 1).await;
+    assert_eq!(asked(&pod(&shop).await.unwrap(), "worker"), Some((16 * MI, 64 * MI)));
+    shop.until("the task is done", async |shop| shop.ended() == 1).await;
+    assert!(shop.writes("pods").iter().all(|it| it.resource != "pods/resize"));
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn without_metrics_the_number_of_workers_is_decided_and_the_condition_says_what_is_missing() {
+    let shop = Shop::open().await;
+    // The engine may do everything but read what containers use.
+    let groups = [
+        "",
+        "apps",
+        "autoscaling",
+        "autoscaling.k8s.io",
+        "coordination.k8s.io",
+        "events.k8s.io",
+        "keda.sh",
+        "qscaler.dev",
+        "quickube.com",
+    ];
+    let role = json!({
+        "metadata": {"name": "blind"},
+        "rules": [{"apiGroups": groups, "resources": ["*"], "verbs": ["*"]}],
+    });
+    let roles: Api<Role> = shop.cluster.api();
+    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    let bindings: Api<RoleBinding> = shop.cluster.api();
+    let mut binding = bindings.get("engine").await.unwrap();
+    bindings.delete("engine", &DeleteParams::default()).await.unwrap();
+    binding.metadata = serde_json::from_value(json!({"name": "engine"})).unwrap();
+    (binding.role_ref.kind, binding.role_ref.name) = ("Role".into(), "blind".into());
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    std::fs::write(shop.rules().join("sized.yaml"), RULE).unwrap();
+    let engine = shop.engine("engine");
+    create(&shop, |_| ()).await;
+    shop.push("mail", 4, 500..1_000);
+    let told = until_sized(&shop, "NoUsage").await;
+    assert!(told.contains("metrics.k8s.io") && told.contains("metrics-server"), "{told}");
+    shop.until("the tasks are done", async |shop| shop.ended() == 4).await;
+    shop.until("its workers are gone", async |shop| shop.pods().await.is_empty()).await;
+    shop.every_task_was_done_once(4);
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn pods_of_a_deployment_are_resized_in_place_and_its_template_stays() {
+    let shop = Shop::open().await;
+    std::fs::write(shop.rules().join("sized.yaml"), RULE).unwrap();
+    let engine = shop.engine("engine");
+    shop.deploy("mail", 1, |_| ()).await;
+    shop.look_after("mail", 2, |it| {
+        it["spec"]["rule"] = json!("sized");
+        it["spec"]["params"] = json!({"minReplicas": 1, "maxReplicas": 2, "worker": "40Mi"});
+        it["spec"]["vertical"] = json!(true);
+    })
+    .await;
+    shop.until("its pod has its size", async |shop| {
+        pod(shop).await.is_some_and(|pod| has(&pod, "worker") == Some((40 * MI, 80 * MI)))
+    })
+    .await;
+    assert_eq!(shop.restarts().await, 0);
+    let deployment = shop.deployments().get("mail").await.unwrap();
+    assert_eq!(deployment.metadata.generation, Some(1), "its template was not written");
+    shop.close_workloads(engine).await;
+}
