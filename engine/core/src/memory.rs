@@ -5,6 +5,7 @@
 //! window has been seen again.
 
 mod checkpoint;
+mod containers;
 mod few;
 mod tasks;
 
@@ -45,6 +46,9 @@ pub struct Memory {
     pub(crate) start_seconds: Option<f64>,
     /// Workers whose start was measured.
     pub(crate) started: Vec<WorkerId>,
+    /// What the containers of the workers use and were given, by name.
+    #[serde(default, skip_serializing_if = "Few::is_empty")]
+    containers: Few<String, containers::Remembered>,
     /// The present number was taken into the history after the last start.
     #[serde(skip)]
     resumed: bool,
