@@ -8,6 +8,7 @@ mod checkpoint;
 mod containers;
 mod few;
 mod tasks;
+mod vpa;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use few::Few;
 
 pub use checkpoint::{Unreadable, load, store};
 pub use tasks::TaskTimes;
+pub use vpa::{NotAdopted, VpaCheckpoint, VpaHistogram};
 
 /// The memory of one workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

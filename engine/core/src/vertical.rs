@@ -171,6 +171,9 @@ pub struct Asked {
     /// What was answered last; none before the first answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Resources>,
+    /// What its memory request would last have been without any kill; none before the first answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unkilled: Option<f64>,
     /// Its signals that the rule uses: `usage.cpu`, the largest over the workers, and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signals: BTreeMap<String, Sample>,
@@ -255,6 +258,8 @@ pub struct Sized {
     /// What the rule's `request` says, before anything else; none where it has no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<f64>,
+    /// What the request would be without any kill, and before its bounds.
+    pub unkilled: f64,
     /// How this came, in words.
     pub note: String,
 }

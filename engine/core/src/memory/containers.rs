@@ -48,6 +48,7 @@ pub(super) struct Remembered {
     /// Between these its use was seen without a gap that matters.
     watched: Option<(Time, Time)>,
     last: Option<Resources>,
+    unkilled: Option<f64>,
     /// The newest measurement of each worker that was taken in. Not stored: after a start what is not
     /// newer than the last of all is passed over once.
     #[serde(skip)]
@@ -143,6 +144,7 @@ impl Memory {
             kind: container.kind,
             template: container.template,
             last: remembered.last,
+            unkilled: remembered.unkilled,
             signals: signals.collect(),
             windows: windows.iter().filter_map(read).collect(),
             watched_since: remembered.watched.map(|(since, _)| since),
@@ -159,6 +161,7 @@ impl Memory {
                 let mut last = remembered.last.unwrap_or_default();
                 last = target.over(last);
                 remembered.last = Some(last);
+                remembered.unkilled = target.memory.as_ref().map(|sized| sized.unkilled);
             }
         }
     }

@@ -62,7 +62,9 @@ fn name(resource: Resource, field: &str) -> String {
 impl Draft<'_> {
     fn sized(&mut self, resource: Resource) -> Option<Sized> {
         let rule = self.sizing.0.of(resource)?;
-        let before = self.asked.before().of(resource).request;
+        // What a kill added fades by itself: it is not what a request is held at.
+        let unkilled = self.asked.unkilled.filter(|_| resource == Resource::Memory);
+        let before = unkilled.or(self.asked.before().of(resource).request);
         let asked = self.evaluation.number(&rule.request, &name(resource, "request"));
         let bounds = self.bounds(resource, rule);
         let mut request = match (&asked, &bounds) {
@@ -84,12 +86,13 @@ impl Draft<'_> {
         };
         let bounds = bounds.unwrap_or_default();
         self.watch(before, &mut request);
+        let unkilled = request.value;
         if resource == Resource::Memory {
             self.floor(rule, bounds, &mut request);
         }
         request.bound(resource, bounds);
         let amounts = self.with_limit(resource, rule, request.value, bounds);
-        Some(Sized { amounts, because: request.because, asked: asked.ok(), note: request.note })
+        Some(Sized { amounts, because: request.because, asked: asked.ok(), unkilled, note: request.note })
     }
 
     fn bounds(&mut self, resource: Resource, rule: &AmountRule) -> Result<Bounds, Why> {

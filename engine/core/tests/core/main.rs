@@ -20,5 +20,6 @@ mod reference;
 mod schemas;
 mod shipped;
 mod vectors;
+mod vertical;
 mod windows;
 mod world;

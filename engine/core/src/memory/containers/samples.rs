@@ -42,6 +42,11 @@ fn scale(signal: &str) -> (Buckets, f64) {
 }
 
 impl Samples {
+    /// What another has gathered, without running peaks.
+    pub(in crate::memory) fn of(histogram: Histogram) -> Self {
+        Self { histogram, ..Self::default() }
+    }
+
     pub(super) fn feed(&mut self, key: &WindowKey, run: &Run) {
         let Some(usage) = run.usage else { return };
         let value = if key.signal == "usage.cpu" { usage.cpu } else { usage.memory };
