@@ -33,7 +33,7 @@ enum Command {
     Check(check::Check),
     /// Run the golden tests that stand beside rules.
     Test(test::Test),
-    /// Say what a rule would have given containers whose use was recorded, and how often they were killed.
+    /// Say what a rule would have given containers whose use was recorded.
     Backtest(backtest::Backtest),
     /// Look after the workloads of a folder by the rules of another.
     Run(run::Run),

@@ -29,7 +29,11 @@ pub(crate) fn measure(goals: &mut Goals) {
     }
     let (slack, ooms) = default;
     // By exact peaks instead of the VPA's buckets: 20.7 % and 58 kills as shipped, 21.2 % and 23 in place.
-    goals.at_most("default: unused memory", slack, (20.7_f64 * 0.85).min(shipped.0 * 0.85).min(in_place.0 * 0.95));
+    goals.at_most(
+        "default: unused memory",
+        slack,
+        (20.7_f64 * 0.85).min(shipped.0 * 0.85).min(in_place.0 * 0.95),
+    );
     goals.at_most("default: kills", ooms, in_place.1.min(shipped.1 * 0.6));
 }
 

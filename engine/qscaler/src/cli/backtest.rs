@@ -52,7 +52,14 @@ impl Backtest {
             Ok(policy) => policy,
             Err(exit) => return exit,
         };
-        let outcomes = match trace::read(&self.usage, self.container_capacity) {
+        let text = match fs::read(&self.usage) {
+            Ok(text) => text,
+            Err(error) => {
+                complain(&format!("{}: {error}", self.usage.display()));
+                return Exit::Failed;
+            }
+        };
+        let outcomes = match trace::read(&self.usage, &text, self.container_capacity) {
             Ok(traces) => {
                 traces.iter().map(|trace| replay(&policy, trace, WARM_UP)).collect::<Vec<Outcome>>()
             }

@@ -47,7 +47,9 @@ fn recording() -> String {
                     let (left, height) = peak;
                     let begins = numbers.next() < 0.02;
                     peak = match left {
-                        0 if begins => (1 + (5.0 * numbers.next()) as u32, 0.02 + 0.10 * numbers.next().powi(2)),
+                        0 if begins => {
+                            (1 + (5.0 * numbers.next()) as u32, 0.02 + 0.10 * numbers.next().powi(2))
+                        }
                         0 => (0, 0.0),
                         _ => (left - 1, height),
                     };

@@ -26,12 +26,9 @@ struct Columns {
 
 /// Reads all containers, each with its measurements in the order of time. `capacity` is what a
 /// utilisation of 1 is, in bytes.
-pub(super) fn read(path: &Path, capacity: f64) -> Result<Vec<Trace>, String> {
+pub(super) fn read(path: &Path, text: &[u8], capacity: f64) -> Result<Vec<Trace>, String> {
     let shown = path.display();
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|error| format!("{shown}: {error}"))?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
     let headers = reader.headers().map_err(|error| format!("{shown}:1: {error}"))?.clone();
     let columns = Columns::find(&headers, capacity).map_err(|problem| format!("{shown}:1: {problem}"))?;
     let mut containers: BTreeMap<String, BTreeMap<Time, Measured>> = BTreeMap::new();
