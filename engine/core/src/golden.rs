@@ -192,7 +192,7 @@ impl Run<'_> {
                 // Between two decisions the earlier one holds.
                 if expectation.at.std() >= passed && expectation.at.std() < passed + every {
                     self.compare(place, expectation, &decision, &mut outcome);
-                    self.compare_sizes(place, expectation, &sizes, &mut outcome);
+                    self.compare_sizes(place, expectation, sizes.as_ref(), &mut outcome);
                 }
             }
         }

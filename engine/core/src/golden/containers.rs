@@ -99,16 +99,16 @@ impl Containers {
 }
 
 fn container(name: &str, template: &Template) -> Container {
-    let amounts = |resource: Resource, written: &Option<WrittenAmounts>| {
-        let number = |scalar: &Option<Scalar>| scalar.as_ref().and_then(|it| amount(resource, it));
-        written.as_ref().map_or_else(Amounts::default, |it| Amounts {
-            request: number(&it.request),
-            limit: number(&it.limit),
+    let amounts = |resource: Resource, written: Option<&WrittenAmounts>| {
+        let number = |scalar: Option<&Scalar>| scalar.and_then(|it| amount(resource, it));
+        written.map_or_else(Amounts::default, |it| Amounts {
+            request: number(it.request.as_ref()),
+            limit: number(it.limit.as_ref()),
         })
     };
     let template_amounts = Resources {
-        cpu: amounts(Resource::Cpu, &template.cpu),
-        memory: amounts(Resource::Memory, &template.memory),
+        cpu: amounts(Resource::Cpu, template.cpu.as_ref()),
+        memory: amounts(Resource::Memory, template.memory.as_ref()),
     };
     Container {
         name: name.to_owned(),
@@ -132,12 +132,12 @@ impl Run<'_> {
         &self,
         place: usize,
         expected: &Expectation,
-        sizes: &Option<Sizes>,
+        sizes: Option<&Sizes>,
         outcome: &mut Outcome,
     ) {
         let nothing = Target::default();
         for (name, wanted) in &expected.resources {
-            let target = sizes.as_ref().and_then(|sizes| sizes.containers.get(name)).unwrap_or(&nothing);
+            let target = sizes.and_then(|sizes| sizes.containers.get(name)).unwrap_or(&nothing);
             let base = format!("/expect/{place}/resources/{name}");
             let each = [(Resource::Cpu, &wanted.cpu), (Resource::Memory, &wanted.memory)];
             for (resource, wanted) in each {
@@ -147,8 +147,7 @@ impl Run<'_> {
             }
             if let Some(wanted) = wanted.resized.filter(|wanted| *wanted == target.resize.is_empty()) {
                 self.differs(
-                    &base,
-                    "resized",
+                    (&base, "resized"),
                     (&!wanted, &wanted),
                     (&expected.at.0, &target.reason),
                     outcome,
@@ -174,7 +173,7 @@ impl Run<'_> {
             let Some(wanted) = wanted else { continue };
             if !resource.same(amount(resource, wanted), found) {
                 let found = found.map_or_else(|| "none".to_owned(), |value| text(resource, value));
-                self.differs(base, &format!("{field}/{part}"), (&found, &plain(wanted)), about, outcome);
+                self.differs((base, &format!("{field}/{part}")), (&found, &plain(wanted)), about, outcome);
             }
         }
         if let Some(wanted) =
@@ -184,14 +183,13 @@ impl Run<'_> {
             let found = sized.map(|sized| text(sized.because));
             let found = found.as_ref().and_then(|it| it.as_str()).unwrap_or("nothing").to_owned();
             let wanted = text(wanted).as_str().unwrap_or_default().to_owned();
-            self.differs(base, &format!("{field}/because"), (&found, &wanted), about, outcome);
+            self.differs((base, &format!("{field}/because")), (&found, &wanted), about, outcome);
         }
     }
 
     fn differs(
         &self,
-        base: &str,
-        field: &str,
+        (base, field): (&str, &str),
         (found, wanted): (&dyn std::fmt::Display, &dyn std::fmt::Display),
         (at, reason): (&str, &str),
         outcome: &mut Outcome,

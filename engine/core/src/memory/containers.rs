@@ -71,7 +71,7 @@ impl Memory {
             if self.containers.get(&container.name).is_none() {
                 self.containers.insert(container.name.clone(), Remembered::default());
             }
-            let half_life = sizing.memory.as_ref().map_or(Duration::ZERO, |memory| memory.oom_half_life);
+            let half_life = sizing.memory.as_ref().map_or(KEPT / FADED, |memory| memory.oom_half_life);
             let longest = sizing.longest_window_ms(windows);
             if let Some(remembered) = self.containers.get_mut(&container.name) {
                 remembered.take_kills(container, half_life, now);

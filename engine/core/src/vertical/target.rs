@@ -42,7 +42,7 @@ pub(super) fn target(
         memory: draft.sized(Resource::Memory),
         ..Target::default()
     };
-    target.resize = draft.to_resize(&target);
+    target.resize = draft.due(&target);
     target.lets = draft.evaluation.shown();
     target.problems = draft.problems;
     let sentence = |resource| {
@@ -188,7 +188,7 @@ impl Draft<'_> {
                     return Amounts { request: Some(request), limit: Some(limit) };
                 }
                 Err(why) => {
-                    self.problems.push(format!("{why}; the template's ratio of limit to request holds"))
+                    self.problems.push(format!("{why}; the template's ratio of limit to request holds"));
                 }
             }
         }
@@ -198,14 +198,14 @@ impl Draft<'_> {
     }
 
     /// The workers that have something else, and for which the rule's `when` holds.
-    fn to_resize(&mut self, target: &Target) -> Vec<qscaler_protocol::name::WorkerId> {
+    fn due(&mut self, target: &Target) -> Vec<qscaler_protocol::name::WorkerId> {
         if self.asked.kind == ContainerKind::Init {
             return vec![];
         }
-        let mut due = vec![];
+        let mut workers = vec![];
         for held in self.asked.runs.iter().filter(|held| differs(held, target)) {
             let Some(when) = &self.sizing.0.when else {
-                due.push(held.worker.clone());
+                workers.push(held.worker.clone());
                 continue;
             };
             let about = (Some(held), None);
@@ -217,7 +217,7 @@ impl Draft<'_> {
                 evaluation.set_number(name, request.or(held.current.of(resource).request));
             }
             match evaluation.holds(when, "when") {
-                Ok(true) => due.push(held.worker.clone()),
+                Ok(true) => workers.push(held.worker.clone()),
                 Ok(false) => {}
                 Err(why) => {
                     let problem = why.to_string();
@@ -227,7 +227,7 @@ impl Draft<'_> {
                 }
             }
         }
-        due
+        workers
     }
 }
 

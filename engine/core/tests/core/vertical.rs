@@ -272,6 +272,29 @@ fn one_measurement_counts_once_also_across_a_restart() {
     assert!(text.contains("\"count\":1,"), "{text}");
 }
 
+/// The first form of this part of a checkpoint stays readable: `testdata/memory/containers.json` is
+/// never rewritten.
+#[test]
+fn the_first_memory_of_containers_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/memory/containers.json");
+    let template = memory(300.0 * MEBI, 600.0 * MEBI);
+    if !std::path::Path::new(path).exists() && std::env::var_os("UPDATE").is_some() {
+        let mut life = Life::new(shipped("vpa"), vec![container("main", template)]);
+        for hour in 0..50 {
+            life.uses("main", (0.5, 256.0 * MEBI), after(f64::from(hour)));
+        }
+        life.containers[0].kills = vec![killed(after(40.0), 600.0 * MEBI, 0.0)];
+        life.look(after(50.0));
+        std::fs::write(path, store(&life.memory, "qscaler 0.2.0") + "\n").unwrap();
+    }
+    let mut life = Life::new(shipped("vpa"), vec![container("main", template)]);
+    life.memory = load(std::fs::read_to_string(path).unwrap().trim_end()).unwrap();
+    let target = life.look(after(50.0))["main"].clone();
+    let (cpu, memory) = (target.cpu.unwrap(), target.memory.unwrap());
+    assert_eq!((cpu.asked, memory.asked), (Some(0.587), Some(323_522_422.0)));
+    assert_eq!(memory.because, Settled::OutOfMemory);
+}
+
 #[test]
 fn a_container_takes_at_most_six_kilobytes_of_a_checkpoint_with_the_default_rule() {
     let empty = store(&Memory::default(), "a test").len();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use qscaler_cel::{Compiler, Expression, Kind, Scope, Type, unit};
 
 use super::Compilation;
-use crate::document::scalar::Expression as Text;
+use crate::document::scalar::{self, Expression as Text};
 use crate::document::sizing as document;
 use crate::problem::{Code, Finding};
 use crate::rule::sizing::{AmountRule, Sizing};
@@ -54,7 +54,7 @@ impl Compilation {
             request: &it.request,
             limit: it.limit.as_ref(),
             on_oom: it.on_oom.as_ref(),
-            half_life: it.oom_half_life.as_ref().map_or(OOM_HALF_LIFE, |it| it.std()),
+            half_life: it.oom_half_life.as_ref().map_or(OOM_HALF_LIFE, scalar::Duration::std),
             bounds: (it.min.as_ref(), it.max.as_ref()),
         });
         let cpu = written.cpu.as_ref().map(|it| Written {

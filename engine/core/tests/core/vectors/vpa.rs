@@ -208,7 +208,8 @@ fn a_checkpoint_of_a_vertical_pod_autoscaler_is_adopted() {
     life.memory = memory;
     let target = life.look(START)["main"].clone();
     let millis = (target.cpu.as_ref().unwrap().amounts.request.unwrap() * 1000.0).round();
-    assert_eq!([shown(&target, "cpuLower"), millis, shown(&target, "cpuUpper")], [1167.0, 1168.0, 1334.0]);
+    let found = json!([shown(&target, "cpuLower"), millis, shown(&target, "cpuUpper")]);
+    assert!(same(&found, &json!([1167, 1168, 1334])), "{found}");
     assert_eq!(target.memory.unwrap().amounts.request, Some(323_522_422.0));
     checkpoint.version = "v4".into();
     assert!(Memory::default().adopt_vpa("main", &checkpoint).is_err());
