@@ -2,6 +2,7 @@
 
 mod trace;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ impl Backtest {
             complain(&format!("{shown}: name a file with one rule that has `resources`"));
             return Err(Exit::Problems);
         };
-        Policy::bind(Arc::clone(rule), &Default::default()).map_err(|misfits| {
+        Policy::bind(Arc::clone(rule), &BTreeMap::new()).map_err(|misfits| {
             for misfit in misfits {
                 complain(&format!("{shown}: {}", misfit.message));
             }

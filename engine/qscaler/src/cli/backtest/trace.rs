@@ -20,6 +20,7 @@ struct Columns {
     time: usize,
     container: usize,
     memory: usize,
+    memory_name: &'static str,
     memory_unit: f64,
     cpu: Option<usize>,
 }
@@ -78,9 +79,9 @@ impl Columns {
                 format!("there is no column `{name}`; write `{TIME},{CONTAINER},{BYTES}` as the first line")
             })
         };
-        let (memory, memory_unit) = match (place(BYTES), place(UTILISATION)) {
-            (Some(bytes), None) => (bytes, 1.0),
-            (None, Some(part)) => (part, capacity),
+        let (memory, memory_name, memory_unit) = match (place(BYTES), place(UTILISATION)) {
+            (Some(bytes), None) => (bytes, BYTES, 1.0),
+            (None, Some(part)) => (part, UTILISATION, capacity),
             (None, None) => {
                 return Err(format!(
                     "there is no memory; name a column `{BYTES}`, or `{UTILISATION}` for parts of --container-capacity"
@@ -94,6 +95,7 @@ impl Columns {
             time: needed(TIME)?,
             container: needed(CONTAINER)?,
             memory,
+            memory_name,
             memory_unit,
             cpu: place(CORES),
         })
@@ -111,12 +113,11 @@ impl Columns {
             return Err("the container has no name; write one, such as `main`".to_owned());
         }
         let seconds = number(self.time, TIME)?;
-        let memory_name = if self.memory_unit == 1.0 { BYTES } else { UTILISATION };
         let cpu = self.cpu.filter(|place| !text(*place).is_empty());
         let measured = Measured {
             at: Time((seconds * 1000.0) as i64),
             cpu: cpu.map(|place| number(place, CORES)).transpose()?,
-            memory: Some(number(self.memory, memory_name)? * self.memory_unit),
+            memory: Some(number(self.memory, self.memory_name)? * self.memory_unit),
         };
         Ok((text(self.container).to_owned(), measured))
     }
