@@ -16,6 +16,7 @@
 mod amounts;
 mod evaluate;
 mod reason;
+pub mod replay;
 mod target;
 
 use std::collections::BTreeMap;
