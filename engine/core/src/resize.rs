@@ -6,6 +6,7 @@
 //! does, it keeps its size until it ends.
 
 mod exact;
+mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::time::Time;
 use crate::vertical::{Container, ContainerKind, Measured, OutOfMemory, Resource, Run, Sizes};
 
 pub use exact::{Exact, Whole};
+pub use range::{Range, hold};
 
 /// A resize that the machine puts off for so long is not waited for where a worker can be replaced.
 const DEFERRED_MAX: Duration = Duration::from_secs(300);

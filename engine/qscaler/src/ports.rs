@@ -15,7 +15,7 @@ use qscaler_core::interrupted::Interruption;
 use qscaler_core::ledger::Ledger;
 use qscaler_core::plan::Scale;
 use qscaler_core::record::Line;
-use qscaler_core::resize::{Exact, Hindrance, Used};
+use qscaler_core::resize::{Exact, Hindrance, Range, Used};
 use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
 use qscaler_core::workload::{self, Workload};
@@ -270,6 +270,10 @@ pub trait Platform: Send + Sync {
     /// Who else sizes the workers, and what to type; none where there is nobody.
     async fn rival(&self, _uid: &WorkloadUid) -> Asked<Option<String>> {
         Ok(None)
+    }
+    /// What the namespace of the workers allows a container.
+    async fn ranges(&self, _uid: &WorkloadUid) -> Asked<Vec<Range>> {
+        Ok(vec![])
     }
     /// Gives containers of a worker other amounts while it works on. Returns what kept it from that.
     async fn resize(

@@ -53,11 +53,13 @@ impl Exact {
         both(self.cpu, other.cpu) && both(self.memory, other.memory)
     }
 
-    /// With what `before` has where this says nothing: amounts can be changed in place, and not taken away.
+    /// With what `before` has where this says nothing: amounts can be changed in place, and not taken away. A
+    /// limit that somebody else gave rises with the request.
     pub fn over(self, before: Self) -> Self {
-        let over = |it: Whole, before: Whole| Whole {
-            request: it.request.or(before.request),
-            limit: it.limit.or(before.limit),
+        let over = |it: Whole, before: Whole| {
+            let request = it.request.or(before.request);
+            let limit = it.limit.or(before.limit.map(|limit| limit.max(request.unwrap_or_default())));
+            Whole { request, limit }
         };
         Self { cpu: over(self.cpu, before.cpu), memory: over(self.memory, before.memory) }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use qscaler_core::fleet::{Inside, Member, Part, Process, Resizing, Restarts, Seen};
 use qscaler_core::plan::Step;
 use qscaler_core::resize::{
-    Exact, Hindrance, Looked, Resizes, Used, Whole, Why, births, bytes, containers, resizes,
+    Exact, Hindrance, Looked, Range, Resizes, Used, Whole, Why, births, bytes, containers, hold, resizes,
 };
 use qscaler_core::time::Time;
 use qscaler_core::vertical::{
-    Amounts, ContainerKind, Measured, OutOfMemory, Resources, Settled, Sized, Sizes, Target,
+    Amounts, ContainerKind, Measured, OutOfMemory, Resource, Resources, Settled, Sized, Sizes, Target,
 };
 use qscaler_protocol::name::WorkerId;
 
@@ -277,6 +277,44 @@ fn a_new_worker_gets_only_what_differs_from_its_template() {
     assert_eq!(births(&world.parts, &world.sizes)["worker"], exact(32, 64));
     world.want(memory(16.0, 32.0));
     assert_eq!(births(&world.parts, &world.sizes), BTreeMap::new());
+}
+
+#[test]
+fn what_a_namespace_allows_bounds_a_target_and_is_told_with_what_to_type() {
+    let mut world = World::of(1);
+    let range = |min: Option<f64>, max: Option<f64>, default: Option<f64>| {
+        let of = |it: Option<f64>| it.map(|it| it * MI);
+        [Range { name: "small".into(), resource: Resource::Memory, min: of(min), max: of(max), default: of(default) }]
+    };
+    let mut held = |ranges: &[Range], amounts: Amounts| {
+        world.want(amounts);
+        let told = hold(ranges, &mut world.sizes);
+        let sized = world.sizes.containers["worker"].memory.clone().unwrap();
+        (sized.amounts, told.into_iter().next().map(|it| (it.why, it.message)))
+    };
+    let (amounts, told) = held(&range(None, Some(40.0), None), memory(32.0, 64.0));
+    assert_eq!(amounts, memory(32.0, 40.0));
+    let (why, message) = told.unwrap();
+    assert_eq!(why, Why::LimitRange);
+    assert!(message.contains("`small`") && message.contains("write `max: 40Mi` for memory"), "{message}");
+    let (amounts, told) = held(&range(Some(48.0), None, None), memory(32.0, 64.0));
+    assert_eq!(amounts, memory(48.0, 64.0));
+    assert!(told.unwrap().1.contains("lower it there, or write `min: 48Mi`"));
+    assert_eq!(held(&range(Some(16.0), Some(64.0), None), memory(32.0, 64.0)), (memory(32.0, 64.0), None));
+    // Who has no limit is given one by the namespace, and the request is to fit under it.
+    let unlimited = Amounts { limit: None, ..memory(32.0, 0.0) };
+    assert_eq!(held(&range(None, Some(64.0), Some(16.0)), unlimited), (memory(32.0, 32.0), None));
+    assert_eq!(held(&range(None, Some(64.0), Some(48.0)), unlimited), (memory(32.0, 48.0), None));
+}
+
+#[test]
+fn a_limit_that_somebody_else_gave_rises_with_the_request() {
+    let mut world = World::of(1);
+    world.want(Amounts { limit: None, ..memory(64.0, 0.0) });
+    match &world.resizes().steps[..] {
+        [Step::Resize { containers, .. }] => assert_eq!(containers["worker"], exact(64, 64)),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

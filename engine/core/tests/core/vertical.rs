@@ -191,6 +191,22 @@ fn a_kill_raises_the_floor_at_once_and_says_why() {
 }
 
 #[test]
+fn a_kill_that_is_seen_again_when_the_container_has_more_is_the_same_kill() {
+    let mut life =
+        Life::new(shipped("right-size"), vec![container("main", memory(512.0 * MEBI, 512.0 * MEBI))]);
+    let request = |life: &mut Life, now| {
+        let (question, sizes, _) = life.ask(now);
+        assert_eq!(question.containers["main"].killed, 1);
+        sizes.containers["main"].memory.as_ref().unwrap().amounts.request.unwrap()
+    };
+    life.containers[0].kills = vec![killed(after(0.0), 512.0 * MEBI, 0.0)];
+    let raised = request(&mut life, after(0.0));
+    // A container's status tells of its last kill, and of the limit that it has by now.
+    life.containers[0].kills = vec![killed(after(0.0), raised, 0.0)];
+    assert!(request(&mut life, after(0.1)) <= raised);
+}
+
+#[test]
 fn kills_at_the_maximum_do_not_feed_each_other() {
     let mut life = Life::new(
         policy(&BOUNDED.replace("\\'", "''")),

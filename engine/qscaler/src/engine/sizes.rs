@@ -10,23 +10,26 @@ use std::time::Duration;
 
 use qscaler_core::fleet::{Part, Process};
 use qscaler_core::plan::{Plan, Rollout};
-use qscaler_core::resize::{Exact, Hindrance, Looked, Resizes, Used, Why, births, containers, resizes};
+use qscaler_core::resize::{
+    Exact, Hindrance, Looked, Range, Resizes, Used, Why, births, containers, hold as hold_to, resizes,
+};
 use qscaler_core::rule::Policy;
 use qscaler_core::time::Time;
 use qscaler_core::vertical::{Question, Sizes, size};
 use qscaler_core::workload::Made;
+use qscaler_protocol::name::WorkloadUid;
 
 use super::Mode;
 use super::keeper::{Hold, Keeper};
 use super::observe::Observed;
 use super::tick::Decided;
 use crate::event::{Event, SizesState};
-use crate::ports::Ports;
+use crate::ports::{Asked, Ports};
 
 /// What containers use is asked this often.
 const USAGE_EVERY: Duration = Duration::from_secs(10);
-/// Who else sizes them is asked this often.
-const RIVAL_EVERY: Duration = Duration::from_secs(60);
+/// Who else sizes them, and what their namespace allows, is asked this often.
+const TERMS_EVERY: Duration = Duration::from_secs(60);
 /// A change that was refused is not tried again for so long, on any worker.
 const REFUSED_FOR: Duration = Duration::from_secs(600);
 /// An answer that takes longer is told of; it is still waited for.
@@ -55,14 +58,22 @@ struct Known {
     used: Used,
     /// Why that is not known.
     failure: Option<String>,
-    /// Who else sizes the workers, and when that was asked; before that nothing is changed.
-    rival: Option<(Option<String>, Time)>,
+    /// What others have to say, and when that was asked; before that nothing is changed.
+    terms: Option<(Terms, Time)>,
     /// Somebody is asking.
     asking: bool,
     /// Changes in place that were refused.
     refused: Vec<(BTreeMap<String, Exact>, Hindrance, Time)>,
     /// Why a worker was born with the sizes of its template.
     born: Option<(Hindrance, Time)>,
+}
+
+/// What others have to say about sizes.
+struct Terms {
+    /// Who else sizes the workers, and what to type.
+    rival: Option<String>,
+    /// What the namespace allows.
+    ranges: Vec<Range>,
 }
 
 impl Sizing {
@@ -130,10 +141,14 @@ impl Keeper {
             Some(found) => found.parts.clone(),
             None => self.ports.platform.parts(&workload),
         };
-        let sizes = self.answer(hold, observed, decided, &parts);
+        let mut sizes = self.answer(hold, observed, decided, &parts);
+        let bound = match &hold.sizing.lock().terms {
+            Some((terms, _)) => hold_to(&terms.ranges, &mut sizes),
+            None => vec![],
+        };
         let mut resizes = look(hold, observed, &parts, &sizes);
         let (is_free, hindrances) = hindrances(hold, observed);
-        resizes.hindrances.extend(hindrances);
+        resizes.hindrances.extend(bound.into_iter().chain(hindrances));
         // Before it is known who else sizes them, new ones get their sizes and the others keep theirs.
         let is_rivalled = resizes.hindrances.iter().any(|it| it.why == Why::Conflict);
         hold.sizing.births = if is_rivalled { BTreeMap::new() } else { births(&parts, &sizes) };
@@ -235,12 +250,12 @@ fn look(hold: &Hold, observed: &Observed, parts: &[Part], sizes: &Sizes) -> Resi
 fn hindrances(hold: &Hold, observed: &Observed) -> (bool, Vec<Hindrance>) {
     let mut known = hold.sizing.lock();
     let mut hindrances = vec![];
-    let is_free = match &known.rival {
-        Some((Some(rival), _)) => {
+    let is_free = match &known.terms {
+        Some((Terms { rival: Some(rival), .. }, _)) => {
             hindrances.push(Hindrance { why: Why::Conflict, message: rival.clone() });
             false
         }
-        Some((None, _)) => true,
+        Some((Terms { rival: None, .. }, _)) => true,
         None => false,
     };
     if known.born.as_ref().is_some_and(|(_, at)| observed.now.since(*at) >= REFUSED_FOR) {
@@ -273,19 +288,19 @@ pub(super) fn says_sizes(policy: &Policy) -> bool {
     !policy.rule.sizings.is_empty()
 }
 
-/// Asks the platform who else sizes the workers, and what their containers use.
-async fn ask(known: &Mutex<Known>, ports: &Ports, uid: &qscaler_protocol::name::WorkloadUid) {
+/// Asks the platform what others have to say, and what the containers use.
+async fn ask(known: &Mutex<Known>, ports: &Ports, uid: &WorkloadUid) {
     let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
     let now = ports.clock.now();
-    let is_due = lock().rival.as_ref().is_none_or(|(_, at)| now.since(*at) >= RIVAL_EVERY);
-    // Who sized them when that was asked last does so until the opposite is known.
-    let rival = if is_due { Some(ports.platform.rival(uid).await) } else { None };
+    let is_due = lock().terms.as_ref().is_none_or(|(_, at)| now.since(*at) >= TERMS_EVERY);
+    // What was said last holds until something else is known.
+    let terms = if is_due { Some(terms(ports, uid).await) } else { None };
     let used = ports.platform.usage(uid).await;
     let mut known = lock();
     known.asking = false;
     known.failure = None;
-    match rival {
-        Some(Ok(rival)) => known.rival = Some((rival, now)),
+    match terms {
+        Some(Ok(terms)) => known.terms = Some((terms, now)),
         Some(Err(error)) => known.failure = Some(error.to_string()),
         None => {}
     }
@@ -293,4 +308,9 @@ async fn ask(known: &Mutex<Known>, ports: &Ports, uid: &qscaler_protocol::name::
         known.failure = Some(error.to_string());
         Used::new()
     });
+}
+
+async fn terms(ports: &Ports, uid: &WorkloadUid) -> Asked<Terms> {
+    let rival = ports.platform.rival(uid).await?;
+    Ok(Terms { rival, ranges: ports.platform.ranges(uid).await? })
 }

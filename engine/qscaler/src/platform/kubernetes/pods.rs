@@ -7,6 +7,7 @@ mod adoption;
 mod containers;
 mod fate;
 mod quantity;
+mod range;
 mod resize;
 mod template;
 mod usage;
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use qscaler_core::fleet::{Part, Process, Seen};
-use qscaler_core::resize::{Exact, Hindrance, Used};
+use qscaler_core::resize::{Exact, Hindrance, Range, Used};
 use qscaler_core::time::Time;
 use qscaler_core::workload::{Made, Workload};
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
@@ -131,10 +132,14 @@ impl Pods {
                 Ok(_) => Ok(()),
                 Err(error) => Err(failed(&format!("read the pod {name}"), &error).into()),
             },
-            Err(error) => Err(match resize::binding(&error) {
-                Some(hindrance) => Uncreated::Binds(hindrance),
-                None => failed(&format!("create the pod {name}"), &error).into(),
-            }),
+            Err(error) => {
+                let refused = resize::refused(name, &error);
+                let error = failed(&format!("create the pod {name}"), &error);
+                Err(match refused {
+                    Some(hindrance) => Uncreated::Refused(hindrance, error),
+                    None => error.into(),
+                })
+            }
         }
     }
 
@@ -152,8 +157,8 @@ impl Pods {
 
 /// Why there is no pod.
 enum Uncreated {
-    /// Something of the namespace allows none of this size.
-    Binds(Hindrance),
+    /// Nobody may have one of this size, or nobody may have such a pod at all.
+    Refused(Hindrance, PortError),
     Failed(PortError),
 }
 
@@ -165,10 +170,8 @@ impl From<PortError> for Uncreated {
 
 impl From<Uncreated> for PortError {
     fn from(error: Uncreated) -> Self {
-        match error {
-            Uncreated::Binds(hindrance) => PortError::new("create a pod", hindrance.message),
-            Uncreated::Failed(error) => error,
-        }
+        let (Uncreated::Refused(_, error) | Uncreated::Failed(error)) = error;
+        error
     }
 }
 
@@ -225,7 +228,7 @@ impl Platform for Pods {
         match self.create(&object, name, pod).await {
             Ok(()) => Ok(None),
             // Rather a worker of the old size than none.
-            Err(Uncreated::Binds(hindrance)) if !sizes.is_empty() => {
+            Err(Uncreated::Refused(hindrance, _)) if !sizes.is_empty() => {
                 self.create(&object, name, plain).await.map_err(PortError::from)?;
                 Ok(Some(hindrance))
             }
@@ -248,6 +251,10 @@ impl Platform for Pods {
 
     async fn rival(&self, uid: &WorkloadUid) -> Asked<Option<String>> {
         usage::rival(&self.client, &self.objects.of(uid)?).await
+    }
+
+    async fn ranges(&self, uid: &WorkloadUid) -> Asked<Vec<Range>> {
+        range::ranges(&self.client, &self.objects.of(uid)?.namespace).await
     }
 
     async fn resize(

@@ -1,6 +1,8 @@
 //! Sizes of containers: after a kill for want of memory, in place while a task runs, and what keeps a
 //! container from its size.
 
+mod cases;
+
 use k8s_openapi::api::core::v1::{ContainerStatus, LimitRange, Pod, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -189,17 +191,8 @@ fn with_company(it: &mut Value) {
     it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
 }
 
-/// Xorshift over mebibytes, 16 to 72 in steps that are worth a change.
-fn draw(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    16 + *state % 8 * 8
-}
-
 #[tokio::test]
-async fn every_container_gets_a_size_of_its_own_and_the_api_server_takes_them_all() {
-    let is_full = std::env::var_os("QSCALER_FULL").is_some();
+async fn every_container_gets_a_size_of_its_own() {
     let (shop, engine) = open(|it| {
         with_company(it);
         it["spec"]["params"] =
@@ -215,34 +208,23 @@ async fn every_container_gets_a_size_of_its_own_and_the_api_server_takes_them_al
     let expected =
         [(20, 40), (24, 72), (28, 112), (32, 160)].map(|(request, limit)| (request * MI, limit * MI));
     assert_eq!(sizes, expected);
-    let seed = crate::fixture::seed() | 1;
-    println!("seed {seed}");
-    let mut state = seed;
-    for _ in 0..if is_full { 100 } else { 10 } {
-        let [worker, second, side] = [(); 3].map(|()| draw(&mut state));
-        let mebibytes = |amount: u64| format!("{amount}Mi");
-        want(
-            &shop,
-            json!({"worker": mebibytes(worker), "second": mebibytes(second), "side": mebibytes(side)}),
-        )
-        .await;
-        let expected = [("worker", worker, 2), ("second", second, 3), ("side", side, 4)];
-        let what = format!("{expected:?} is what it asks for");
-        shop.until(&what, async |shop| {
-            let pod = pod(shop).await.unwrap();
-            expected
-                .iter()
-                .all(|(name, amount, times)| asked(&pod, name) == Some((amount * MI, amount * times * MI)))
-        })
-        .await;
-    }
+    want(&shop, json!({"worker": "40Mi", "second": "48Mi", "side": "56Mi", "first": "64Mi"})).await;
+    let expected = [("worker", (40, 80)), ("second", (48, 144)), ("side", (56, 224))];
+    shop.until("they have their new sizes", async |shop| {
+        let pod = pod(shop).await.unwrap();
+        let right = |(name, (request, limit)): &(&str, (u64, u64))| {
+            has(&pod, name) == Some((request * MI, limit * MI))
+        };
+        expected.iter().all(right)
+    })
+    .await;
     let after = pod(&shop).await.unwrap();
     assert_eq!(after.uid(), born.uid());
+    for name in ["worker", "second", "side"] {
+        assert_eq!(status(&after, name).unwrap().restart_count, 0, "{name}");
+    }
     // What the init container had is over.
     assert_eq!(asked(&after, "first"), asked(&born, "first"));
-    let refused: Vec<_> =
-        shop.writes("pods").into_iter().filter(|it| it.resource == "pods/resize" && it.code != 200).collect();
-    assert!(refused.is_empty(), "{refused:?}");
     shop.close(engine).await;
 }
 
@@ -259,11 +241,13 @@ async fn a_quota_and_a_limit_range_and_a_node_that_bind_are_named() {
         it["spec"]["params"] = json!({"minReplicas": 1, "worker": "600Mi"});
     })
     .await;
-    // Its first worker is there all the same, as the template has it.
-    shop.until("its worker is there", async |shop| pod(shop).await.is_some()).await;
-    assert_eq!(asked(&pod(&shop).await.unwrap(), "worker"), Some((16 * MI, 64 * MI)));
+    // Its worker gets what is allowed.
+    shop.until("its worker has the largest limit that is allowed", async |shop| {
+        pod(shop).await.is_some_and(|pod| has(&pod, "worker") == Some((600 * MI, 1024 * MI)))
+    })
+    .await;
     let told = until_sized(&shop, "LimitRange").await;
-    assert!(told.contains("1Gi"), "{told}");
+    assert!(told.contains("1Gi") || told.contains("1024Mi"), "{told}");
     ranges.delete("range", &DeleteParams::default()).await.unwrap();
     // Another size is tried at once; what was refused is not for a while.
     let quota = json!({"metadata": {"name": "small"}, "spec": {"hard": {"requests.memory": "100Mi"}}});
@@ -273,7 +257,7 @@ async fn a_quota_and_a_limit_range_and_a_node_that_bind_are_named() {
         quotas.get("small").await.unwrap().status.is_some_and(|it| it.used.is_some())
     })
     .await;
-    want(&shop, json!({"worker": "500Mi"})).await;
+    want(&shop, json!({"worker": "700Mi"})).await;
     let told = until_sized(&shop, "Quota").await;
     assert!(told.contains("exceeded quota: small"), "{told}");
     quotas.delete("small", &DeleteParams::default()).await.unwrap();
@@ -281,7 +265,33 @@ async fn a_quota_and_a_limit_range_and_a_node_that_bind_are_named() {
     let told = until_sized(&shop, "Infeasible").await;
     assert!(told.contains("write a smaller `max`"), "{told}");
     let worker = pod(&shop).await.unwrap();
-    assert_eq!(has(&worker, "worker"), Some((16 * MI, 64 * MI)), "it works on with what it has");
+    let (_, limit) = has(&worker, "worker").unwrap();
+    assert_eq!(limit, 1024 * MI, "it works on with what it has");
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn a_limit_falls_when_its_container_uses_less_and_not_before() {
+    let (shop, engine) = open(|it| {
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+        it["spec"]["params"] = json!({"minReplicas": 1, "maxReplicas": 1, "worker": "128Mi"});
+    })
+    .await;
+    push_hungry(&shop, 45_000, 150);
+    shop.until("it works", async |shop| shop.busy() == 1).await;
+    want(&shop, json!({"worker": "32Mi"})).await;
+    let told = until_sized(&shop, "BelowUse").await;
+    assert!(told.contains("uses more than the 64.0Mi") || told.contains("uses more than the 64Mi"), "{told}");
+    let busy = pod(&shop).await.unwrap();
+    assert_eq!(asked(&busy, "worker"), Some((128 * MI, 256 * MI)));
+    shop.until("the task is done", async |shop| shop.ended() == 1).await;
+    shop.until("it has its new size", async |shop| {
+        pod(shop).await.is_some_and(|pod| has(&pod, "worker") == Some((32 * MI, 64 * MI)))
+    })
+    .await;
+    let idle = pod(&shop).await.unwrap();
+    assert_eq!((idle.uid(), shop.restarts().await), (busy.uid(), 0));
+    shop.every_task_was_done_once(1);
     shop.close(engine).await;
 }
 

@@ -28,11 +28,7 @@ pub(super) async fn resize(
         Err(kube::Error::Api(status)) if status.code == 422 && status.message.contains("metadata.uid") => {
             Ok(None)
         }
-        Err(kube::Error::Api(status)) if status.code == 422 => {
-            let message = format!("the API server refuses the new size of {name}: {}", status.message);
-            Ok(Some(Hindrance { why: Why::Refused, message }))
-        }
-        Err(error) => match binding(&error) {
+        Err(error) => match refused(&name, &error) {
             Some(hindrance) => Ok(Some(hindrance)),
             None => Err(failed(&format!("resize the pod {name}"), &error)),
         },
@@ -57,13 +53,22 @@ fn patch(pod: &Pod, sizes: &BTreeMap<String, Exact>) -> Value {
     json!({"metadata": {"uid": pod.uid()}, "spec": changed})
 }
 
-/// What of the namespace binds, where the API server refused for that.
-pub(super) fn binding(error: &kube::Error) -> Option<Hindrance> {
+/// Why a pod may not have its size, where the API server refused for that: what of the namespace binds, or that
+/// the size is none that such a pod can have.
+pub(super) fn refused(pod: &str, error: &kube::Error) -> Option<Hindrance> {
     let kube::Error::Api(status) = error else { return None };
-    if status.code != 403 {
-        return None;
-    }
     let text = &status.message;
+    match status.code {
+        403 => binding(text),
+        422 => {
+            let message = format!("the API server refuses the new size of {pod}: {text}");
+            Some(Hindrance { why: Why::Refused, message })
+        }
+        _ => None,
+    }
+}
+
+fn binding(text: &str) -> Option<Hindrance> {
     // Words of the admission plugins ResourceQuota and LimitRanger.
     if text.contains("exceeded quota") || text.contains("failed quota") {
         let message = format!("{text}: raise the quota, or write a smaller `max` in the rule's `resources`");
@@ -121,7 +126,7 @@ mod tests {
     fn what_binds_is_told_from_a_missing_right() {
         let refused = |message: &str| {
             let status = json!({"status": "Failure", "message": message, "reason": "Forbidden", "code": 403});
-            binding(&kube::Error::Api(serde_json::from_value(status).unwrap())).map(|it| it.why)
+            refused("p", &kube::Error::Api(serde_json::from_value(status).unwrap())).map(|it| it.why)
         };
         let quota = "pods \"p\" is forbidden: exceeded quota: q, requested: requests.memory=60Mi";
         assert_eq!(refused(quota), Some(Why::Quota));

@@ -70,10 +70,10 @@ pub(super) async fn rival(client: &Client, object: &Object) -> Asked<Option<Stri
 fn conflict(autoscaler: &DynamicObject, object: &Object) -> Option<String> {
     let spec = &autoscaler.data["spec"];
     let of = |kind: &str, name: &str| spec["targetRef"]["kind"] == kind && spec["targetRef"]["name"] == name;
-    let is_of = of("QWorker", &object.name) && matches!(object.kind, Kind::QWorker { .. });
+    let is_of = of("QWorker", &object.name) && matches!(object.kind, Kind::QWorker);
     let is_of_target = match &object.kind {
         Kind::Workload { target: Some(target) } => of(&target.kind, &target.name),
-        Kind::Workload { target: None } | Kind::QWorker { .. } => false,
+        Kind::Workload { target: None } | Kind::QWorker => false,
     };
     let mode = spec["updatePolicy"]["updateMode"].as_str().unwrap_or("Auto");
     if mode == "Off" || !(is_of || is_of_target) {
@@ -90,7 +90,7 @@ impl Pods {
     /// Chooses the pods of an object, with their names and uids.
     pub(super) fn measured(&self, object: &Object) -> Asked<(String, Vec<Named>)> {
         let (selector, pods) = match object.kind {
-            Kind::QWorker { .. } => (format!("{}={}", super::OWNER_LABEL, object.uid), self.watched(object)),
+            Kind::QWorker => (format!("{}={}", super::OWNER_LABEL, object.uid), self.watched(object)),
             Kind::Workload { .. } => self.targets.selected(&object.id())?,
         };
         let one = |pod: &std::sync::Arc<k8s_openapi::api::core::v1::Pod>| {
@@ -118,7 +118,7 @@ mod tests {
         };
         let target =
             Scaled { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "mailer".into() };
-        let kinds = [Kind::Workload { target: Some(target) }, Kind::QWorker { hash: None }];
+        let kinds = [Kind::Workload { target: Some(target) }, Kind::QWorker];
         for (kind, of) in kinds.into_iter().zip(["Deployment", "QWorker"]) {
             let object = Object { kind, namespace: "shop".into(), name: "mailer".into(), uid: "1".into() };
             let told = conflict(&autoscaler(of, None), &object).unwrap();
