@@ -6,6 +6,7 @@
 //! does, it keeps its size until it ends.
 
 mod exact;
+mod limits;
 mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +14,13 @@ use std::time::Duration;
 
 use qscaler_protocol::name::WorkerId;
 
-use crate::fleet::{Inside, Member, Part, Resizing, Seen};
+use crate::fleet::{Inside, Member, Part, Process, Resizing, Seen};
 use crate::plan::Step;
 use crate::time::Time;
 use crate::vertical::{Container, ContainerKind, Measured, OutOfMemory, Resource, Run, Sizes};
 
 pub use exact::{Exact, Whole};
+pub use limits::Limits;
 pub use range::{Range, hold};
 
 /// A resize that the machine puts off for so long is not waited for where a worker can be replaced.
@@ -100,7 +102,8 @@ pub struct Resizes {
 }
 
 /// The containers of a workload as its sizes are asked for.
-pub fn containers(parts: &[Part], fleet: &[Seen], used: &Used) -> Vec<Container> {
+pub fn containers(parts: &[Part], fleet: &[Seen], used: &Used, limits: &mut Limits) -> Vec<Container> {
+    limits.note(fleet);
     let container = |part: &Part| {
         let of = |seen: &Seen| seen.containers.iter().find(|it| it.name == part.name).cloned();
         let inside: Vec<_> = fleet.iter().filter_map(|seen| Some((seen, of(seen)?))).collect();
@@ -114,7 +117,8 @@ pub fn containers(parts: &[Part], fleet: &[Seen], used: &Used) -> Vec<Container>
         let kill = |(seen, it): &(&Seen, Inside)| {
             let kill = it.kill?;
             let before = measured(seen).filter(|measured| measured.at <= kill.at);
-            Some(OutOfMemory { used: kill.used.or(before.and_then(|it| it.memory)), ..kill })
+            let limit = limits.at_kill(seen, it);
+            Some(OutOfMemory { limit, used: kill.used.or(before.and_then(|it| it.memory)), ..kill })
         };
         Container {
             name: part.name.clone(),
@@ -141,6 +145,10 @@ pub fn resizes(at: &Looked<'_>) -> Resizes {
     let mut resizes = Resizes::default();
     let mut candidates = vec![];
     for member in at.members.iter().filter(|member| !member.leaving) {
+        if at.can_replace && resizes.steps.len() < RESIZES_MAX && is_born_better(at, member) {
+            resizes.steps.push(Step::Remove { worker: member.seen.id.clone() });
+            continue;
+        }
         let (containers, hindrances) = changes(at, member);
         if at.can_replace && hindrances.iter().any(|it| can_be_replaced(it, member, at.now)) {
             candidates.push(&member.seen);
@@ -152,6 +160,20 @@ pub fn resizes(at: &Looked<'_>) -> Resizes {
     }
     resizes.replace = chosen(at, &candidates);
     resizes
+}
+
+/// Whether a worker whose process has ended should rather be a new one: before it is started again it may have no
+/// other size, and a new one has it from the beginning.
+fn is_born_better(at: &Looked<'_>, member: &Member) -> bool {
+    let differs = |part: &Part| {
+        let target = at.sizes.containers.get(&part.name)?;
+        let inside = member.seen.containers.iter().find(|it| it.name == part.name)?;
+        let before = Exact::from(inside.asked);
+        let is_due = target.resize.contains(&member.seen.id);
+        Some(is_due && !Exact::from(target.over(part.template)).over(before).is_near(&before))
+    };
+    matches!(member.seen.process, Process::BackOff { .. })
+        && at.parts.iter().filter_map(differs).any(|differs| differs)
 }
 
 /// One is replaced at a time: the one that is asked already, else the oldest, once nobody is on the way out.
@@ -176,7 +198,7 @@ fn changes(at: &Looked<'_>, member: &Member) -> (BTreeMap<String, Exact>, Vec<Hi
     for part in at.parts.iter().filter(|part| part.kind != ContainerKind::Init) {
         let Some(target) = at.sizes.containers.get(&part.name) else { continue };
         let Some(inside) = member.seen.containers.iter().find(|it| it.name == part.name) else { continue };
-        if !target.resize.contains(&member.seen.id) {
+        if inside.down || !target.resize.contains(&member.seen.id) {
             continue;
         }
         let before = Exact::from(inside.asked);
@@ -209,7 +231,7 @@ fn hindrance(at: &Looked<'_>, member: &Member, inside: &Inside, wanted: Exact) -
     let restarts = [Resource::Cpu, Resource::Memory]
         .into_iter()
         .any(|it| inside.restarts.of(it) && wanted.of(it) != before.of(it));
-    if restarts && member.seen.process == crate::fleet::Process::Running {
+    if restarts && member.seen.process == Process::Running {
         let then = if at.can_replace { "it is replaced when it is idle" } else { "it keeps its size" };
         let message = format!(
             "a change would restart the container {name} of {worker}, so {then}: write `restartPolicy: \

@@ -30,6 +30,10 @@ pub struct Inside {
     /// When its process was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+    /// It does not run on the machine that its pod was given. A change that is made then reaches the container
+    /// when it starts, and not what bounds the whole pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub down: bool,
     /// Which changes restart it.
     #[serde(default)]
     pub restarts: Restarts,

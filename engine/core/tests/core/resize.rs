@@ -6,7 +6,7 @@ use std::time::Duration;
 use qscaler_core::fleet::{Inside, Member, Part, Process, Resizing, Restarts, Seen};
 use qscaler_core::plan::Step;
 use qscaler_core::resize::{
-    Exact, Hindrance, Looked, Range, Resizes, Used, Whole, Why, births, bytes, containers, hold, resizes,
+    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, bytes, containers, hold, resizes,
 };
 use qscaler_core::time::Time;
 use qscaler_core::vertical::{
@@ -325,10 +325,59 @@ fn a_kill_carries_what_was_used_before_it() {
     world.inside(1).kill = Some(kill);
     world.inside(1).applied = Some(of_memory(memory(16.0, 48.0)));
     let fleet = [world.members[0].seen.clone()];
-    let found = containers(&world.parts, &fleet, &world.used);
+    let found = containers(&world.parts, &fleet, &world.used, &mut Limits::default());
     assert_eq!(found[0].kills, [OutOfMemory { used: Some(30.0 * MI), ..kill }]);
     assert_eq!(found[0].runs[0].current.memory, memory(16.0, 48.0));
     assert_eq!(found[0].template.memory, memory(16.0, 32.0));
+}
+
+#[test]
+fn a_kill_is_told_with_what_its_container_ran_with() {
+    let mut world = World::of(1);
+    let mut limits = Limits::default();
+    let mut seen = |world: &World, kill: Option<OutOfMemory>, has: f64, runs: bool| {
+        let mut seen = world.members[0].seen.clone();
+        seen.containers[0].applied = Some(of_memory(memory(16.0, has)));
+        seen.containers[0].kill = kill;
+        seen.containers[0].since = runs.then_some(NOW);
+        let found = containers(&world.parts, &[seen], &world.used, &mut limits);
+        found[0].kills.first().and_then(|it| it.limit).map(|limit| limit / MI)
+    };
+    let kill = |at: i64, limit: f64| Some(OutOfMemory { at: Time(at), limit: Some(limit * MI), used: None });
+    assert_eq!(seen(&world, None, 32.0, true), None);
+    // It was given more after it was killed, and before that was seen.
+    assert_eq!(seen(&world, kill(1_000, 64.0), 64.0, true), Some(32.0));
+    assert_eq!(seen(&world, kill(1_000, 64.0), 64.0, true), Some(32.0), "the same kill");
+    assert_eq!(seen(&world, kill(2_000, 64.0), 64.0, false), Some(64.0));
+    // Who is seen for the first time had what it has.
+    world.members[0].seen.id = id(2);
+    assert_eq!(seen(&world, kill(3_000, 48.0), 48.0, true), Some(48.0));
+}
+
+#[test]
+fn a_container_that_does_not_run_is_not_changed_in_place() {
+    let mut world = World::of(2);
+    world.inside(1).down = true;
+    assert_eq!(world.told(), (vec!["worker-2".to_owned()], None, vec![]));
+}
+
+#[test]
+fn a_worker_whose_process_has_ended_is_made_anew_with_its_size() {
+    let mut world = World::of(2);
+    world.members[0].seen.process = Process::BackOff { until: NOW, ended: "OOMKilled, exit code 137".into() };
+    world.inside(1).down = true;
+    let removes = |world: &World| match &world.resizes().steps[..] {
+        [Step::Remove { worker }, Step::Resize { .. }] => worker.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(removes(&world), "worker-1");
+    // Where something else makes the workers, a new one has the template's size, too.
+    world.can_replace = false;
+    assert_eq!(world.told().0, ["worker-2"]);
+    // Nor is it worth it when it has its size.
+    world.can_replace = true;
+    world.want(memory(16.0, 32.0));
+    assert_eq!(world.resizes().steps, []);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use qscaler_core::fleet::{Part, Process};
 use qscaler_core::plan::{Plan, Rollout};
 use qscaler_core::resize::{
-    Exact, Hindrance, Looked, Range, Resizes, Used, Why, births, containers, hold as hold_to, resizes,
+    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Why, births, containers, hold as hold_to, resizes,
 };
 use qscaler_core::rule::Policy;
 use qscaler_core::time::Time;
@@ -46,6 +46,8 @@ pub(super) struct Sizing {
     pub(super) births: BTreeMap<String, Exact>,
     /// What was asked and answered last.
     pub(super) answered: Option<(Question, Sizes)>,
+    /// What bounds containers as they run.
+    limits: Limits,
     /// A worker is being replaced for its size.
     replaces: bool,
     /// What was told last.
@@ -170,7 +172,9 @@ impl Keeper {
 
     /// Asks the rule.
     fn answer(&self, hold: &mut Hold, observed: &Observed, decided: &Decided, parts: &[Part]) -> Sizes {
-        let containers = containers(parts, &observed.fleet, &hold.sizing.lock().used);
+        let known = Arc::clone(&hold.sizing.known);
+        let used = &known.lock().unwrap_or_else(PoisonError::into_inner).used;
+        let containers = containers(parts, &observed.fleet, used, &mut hold.sizing.limits);
         let (policy, memory) = (&decided.policy, &mut hold.memory);
         memory.feed_containers(policy, &containers, &decided.samples, observed.now);
         let at = (observed.now, self.ports.clock.wall());

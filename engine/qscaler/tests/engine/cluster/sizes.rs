@@ -111,39 +111,60 @@ async fn until_sized(shop: &Shop, reason: &str) -> String {
     sized(shop).await.unwrap().2
 }
 
-fn push_hungry(shop: &Shop, milliseconds: u32, mebibytes: u32) {
+/// A task that takes so much memory.
+fn push_hungry(shop: &Shop, milliseconds: u32, memory: &str) {
     let mut connection = shop.redis.connection().unwrap();
-    let task = format!("hungry {milliseconds} {mebibytes}");
+    let task = format!("hungry {milliseconds} {memory}");
     redis::cmd("LPUSH").arg("mail").arg(task).exec(&mut connection).unwrap();
+}
+
+/// What new workers get, by the status.
+async fn told_limit(shop: &Shop) -> Option<u64> {
+    let status = shop.qworker("mail").await.status.unwrap_or_default();
+    let worker = status.containers.iter().find(|it| it["name"] == "worker").cloned();
+    Some(worker.and_then(|it| memory(&it))?.1)
 }
 
 #[tokio::test]
 async fn a_worker_that_was_killed_for_want_of_memory_gets_more_and_ends_its_task() {
-    let (shop, engine) = open(|it| {
-        it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1});
-        // Long enough for its new size to come before its task comes again.
-        it["spec"]["podSpec"]["containers"][0]["env"][0]["value"] = json!("30000");
-    })
-    .await;
-    push_hungry(&shop, 500, 100);
+    let (shop, engine) =
+        open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
+    // It needs more than its limit of 64 Mi after more than half of its time.
+    push_hungry(&shop, 20_000, "100 slowly");
+    shop.until("it works", async |shop| shop.busy() == 1).await;
+    let first = pod(&shop).await.unwrap();
     shop.until("the task is done", async |shop| shop.lived().values().any(|task| task.ended == 1)).await;
-    // The first attempt was killed at 64 Mi; the second one had room.
-    assert_eq!(shop.lived()["hungry"].begun, 2);
+    assert_eq!(shop.lived()["hungry"].begun, 2, "the second attempt had room");
+    let second = pod(&shop).await.unwrap();
+    let killed = status(&second, "worker").unwrap();
+    assert_eq!((second.uid(), killed.restart_count), (first.uid(), 1));
+    let ended = killed.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!(ended.reason.as_deref(), Some("OOMKilled"));
     shop.until("the status says what new workers get", async |shop| {
-        let status = shop.qworker("mail").await.status.unwrap_or_default();
-        let worker = status.containers.iter().find(|it| it["name"] == "worker").cloned();
-        worker.and_then(|it| memory(&it)).is_some_and(|(_, limit)| limit * 10 >= 64 * MI * 12)
+        told_limit(shop).await.is_some_and(|limit| limit * 10 >= 64 * MI * 12)
     })
     .await;
     // So does the worker after it.
     shop.until("its worker is gone", async |shop| shop.pods().await.is_empty()).await;
-    push_hungry(&shop, 3_000, 100);
+    push_hungry(&shop, 3_000, "100");
     shop.until("another one is there", async |shop| pod(shop).await.is_some()).await;
     let born = pod(&shop).await.unwrap();
     let (request, limit) = asked(&born, "worker").unwrap();
     assert!(request <= limit && limit * 10 >= 64 * MI * 12, "{request} to {limit}");
     shop.until("it ends its task, too", async |shop| shop.lived()["hungry"].ended == 2).await;
     assert_eq!(shop.lived()["hungry"].begun, 3);
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_at_once_is_made_anew_with_more_and_no_kill_feeds_the_next() {
+    let (shop, engine) =
+        open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
+    push_hungry(&shop, 500, "100");
+    shop.until("the task is done", async |shop| shop.lived().values().any(|task| task.ended == 1)).await;
+    // What a kill at 64 Mi asks for: 164 Mi, and twice that as a limit.
+    let limit = told_limit(&shop).await.unwrap();
+    assert!(limit <= 328 * MI && limit >= 300 * MI, "{limit}");
     shop.close(engine).await;
 }
 
@@ -277,7 +298,7 @@ async fn a_limit_falls_when_its_container_uses_less_and_not_before() {
         it["spec"]["params"] = json!({"minReplicas": 1, "maxReplicas": 1, "worker": "128Mi"});
     })
     .await;
-    push_hungry(&shop, 45_000, 150);
+    push_hungry(&shop, 45_000, "150");
     shop.until("it works", async |shop| shop.busy() == 1).await;
     want(&shop, json!({"worker": "32Mi"})).await;
     let told = until_sized(&shop, "BelowUse").await;

@@ -165,5 +165,6 @@ async fn a_worker_that_starts_again_under_its_name_goes_on() {
             };
         }
     }
-    assert_eq!(got, &tasks[..4]);
+    // What the first one held comes later.
+    assert_eq!(got, ["1", "2", "4", "5"]);
 }

@@ -46,6 +46,7 @@ pub(super) fn inside(pod: &Pod) -> Vec<Inside> {
             asked,
             applied,
             since: status.and_then(since),
+            down: spec.node_name.is_some() && status.and_then(since).is_none(),
             restarts: restarts(container),
             kill: status.and_then(|status| kill(status, applied.unwrap_or(asked))),
         }

@@ -92,7 +92,8 @@ impl Part {
     fn rule(&self, resource: &str) -> Option<String> {
         let said = self.said?;
         let written = |amount: Amount| written(resource, amount);
-        let mut fields = vec![format!("request: params.{resource} * {}", said.times)];
+        let parameter = if resource == "cpu" { "cores('5m') * params.cpu" } else { "params.memory" };
+        let mut fields = vec![format!("request: {parameter} * {}", said.times)];
         fields.extend(said.quarters.map(|quarters| format!("limit: request * {}", quarters as f64 / 4.0)));
         if let Some((min, max)) = said.bounds {
             fields.extend([format!("min: {}", written(min)), format!("max: {}", written(max))]);
@@ -158,13 +159,13 @@ impl Case {
     }
 
     fn params(&self, size: u64) -> Value {
-        json!({"cpu": written("cpu", size * 5), "memory": written("memory", size * 4 * MI)})
+        json!({"cpu": size, "memory": written("memory", size * 4 * MI)})
     }
 
     fn rule(&self) -> String {
         let mut text = format!(
             "apiVersion: qscaler.dev/v1alpha1\nkind: ScalingRule\nmetadata: {{name: {}}}\nspec:\n  \
-             params: {{cpu: 5m, memory: 4Mi}}\n  replicas: {{desired: 1}}\n  resources:\n",
+             params: {{cpu: 1, memory: 4Mi}}\n  replicas: {{desired: 1, max: 1}}\n  resources:\n",
             self.name
         );
         for container in &self.containers {
