@@ -6,7 +6,8 @@ use std::time::Duration;
 use qscaler_core::fleet::{Inside, Member, Part, Process, Resizing, Restarts, Seen};
 use qscaler_core::plan::Step;
 use qscaler_core::resize::{
-    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, bytes, containers, hold, resizes,
+    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, bytes, containers, hold,
+    resizes,
 };
 use qscaler_core::time::Time;
 use qscaler_core::vertical::{
@@ -284,7 +285,13 @@ fn what_a_namespace_allows_bounds_a_target_and_is_told_with_what_to_type() {
     let mut world = World::of(1);
     let range = |min: Option<f64>, max: Option<f64>, default: Option<f64>| {
         let of = |it: Option<f64>| it.map(|it| it * MI);
-        [Range { name: "small".into(), resource: Resource::Memory, min: of(min), max: of(max), default: of(default) }]
+        [Range {
+            name: "small".into(),
+            resource: Resource::Memory,
+            min: of(min),
+            max: of(max),
+            default: of(default),
+        }]
     };
     let mut held = |ranges: &[Range], amounts: Amounts| {
         world.want(amounts);

@@ -3,6 +3,8 @@
 
 mod cases;
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{ContainerStatus, LimitRange, Pod, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -13,6 +15,7 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use super::shop::Shop;
+use crate::fixture::{counts, is_full};
 
 /// So many workers per task, with the sizes that params say. What is below the template's limit is never
 /// asked for unless a test does.
@@ -127,8 +130,7 @@ async fn told_limit(shop: &Shop) -> Option<u64> {
 
 #[tokio::test]
 async fn a_worker_that_was_killed_for_want_of_memory_gets_more_and_ends_its_task() {
-    let (shop, engine) =
-        open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
+    let (shop, engine) = open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
     // It needs more than its limit of 64 Mi after more than half of its time.
     push_hungry(&shop, 20_000, "100 slowly");
     shop.until("it works", async |shop| shop.busy() == 1).await;
@@ -158,8 +160,7 @@ async fn a_worker_that_was_killed_for_want_of_memory_gets_more_and_ends_its_task
 
 #[tokio::test]
 async fn a_worker_that_is_killed_at_once_is_made_anew_with_more_and_no_kill_feeds_the_next() {
-    let (shop, engine) =
-        open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
+    let (shop, engine) = open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
     push_hungry(&shop, 500, "100");
     shop.until("the task is done", async |shop| shop.lived().values().any(|task| task.ended == 1)).await;
     // What a kill at 64 Mi asks for: 164 Mi, and twice that as a limit.
@@ -312,6 +313,43 @@ async fn a_limit_falls_when_its_container_uses_less_and_not_before() {
     .await;
     let idle = pod(&shop).await.unwrap();
     assert_eq!((idle.uid(), shop.restarts().await), (busy.uid(), 0));
+    shop.every_task_was_done_once(1);
+    shop.close(engine).await;
+}
+
+/// Whoever is to be replaced for its size is ten minutes old before; that is waited for in a full run.
+#[tokio::test]
+async fn a_container_that_a_change_restarts_keeps_its_size_until_its_worker_is_replaced() {
+    let (shop, engine) = open(|it| {
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+        it["spec"]["params"] = json!({"minReplicas": 1, "maxReplicas": 1, "worker": "32Mi"});
+        it["spec"]["podSpec"]["containers"][0]["resizePolicy"] =
+            json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    })
+    .await;
+    // Busy when it is old enough.
+    let task = counts(660_000);
+    shop.push("mail", 1, task..task + 1);
+    shop.until("it works", async |shop| shop.busy() == 1).await;
+    let before = pod(&shop).await.unwrap();
+    want(&shop, json!({"worker": "48Mi"})).await;
+    let told = until_sized(&shop, "Restarts").await;
+    assert!(told.contains("restartPolicy: NotRequired"), "{told}");
+    let patience = Duration::from_secs(900);
+    shop.until_within(patience, "the task is done", async |shop| shop.ended() == 1).await;
+    if is_full() {
+        shop.until("another one has the size", async |shop| {
+            let pods = shop.pods().await;
+            let is_new =
+                |pod: &Pod| pod.uid() != before.uid() && has(pod, "worker") == Some((48 * MI, 96 * MI));
+            pods.len() == 1 && pods.iter().all(is_new)
+        })
+        .await;
+    } else {
+        assert_eq!(pod(&shop).await.unwrap().uid(), before.uid());
+        assert_eq!(asked(&pod(&shop).await.unwrap(), "worker"), asked(&before, "worker"));
+    }
+    assert_eq!((shop.interrupted("mail"), shop.restarts().await), (0, 0));
     shop.every_task_was_done_once(1);
     shop.close(engine).await;
 }

@@ -52,10 +52,12 @@ mod tests {
             {"type": "Container", "min": {"cpu": "50m"}, "max": {"memory": "1Gi"}, "default": {"memory": "512Mi"}},
         ]);
         let of: LimitRange =
-            serde_json::from_value(json!({"metadata": {"name": "range"}, "spec": {"limits": limits}})).unwrap();
+            serde_json::from_value(json!({"metadata": {"name": "range"}, "spec": {"limits": limits}}))
+                .unwrap();
         let range = |resource| Range { name: "range".into(), resource, min: None, max: None, default: None };
         let mebi = 1_048_576.0;
-        let memory = Range { max: Some(1024.0 * mebi), default: Some(512.0 * mebi), ..range(Resource::Memory) };
+        let memory =
+            Range { max: Some(1024.0 * mebi), default: Some(512.0 * mebi), ..range(Resource::Memory) };
         assert_eq!(of_containers(&of), [Range { min: Some(0.05), ..range(Resource::Cpu) }, memory]);
     }
 }
