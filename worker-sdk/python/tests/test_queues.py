@@ -116,7 +116,7 @@ def test_it_is_written_down_whose_work_was_cut_off_and_why(system: System) -> No
 def test_a_worker_that_starts_again_under_its_name_has_lost_what_it_held(redis_server: RedisServer) -> None:
     system = RedisSystem(redis_server.url)
     system.push("high", b"bad")
-    attempts = []
+    attempts: list[tuple[bytes, int]] = []
     # A task that takes its worker down is not tried for ever, nor again at once.
     for _ in range(5):
         queue = open_queue(system.url, "one")

@@ -33,8 +33,8 @@ from qscaler.task import Lease, Leased, Task
 
 #: A wait at the server that was to end is asked to do so again after this many seconds.
 UNBLOCK_EVERY = 0.05
-#: What a worker held when it ended without a word is taken again after so many seconds, or after its lease, when it
-#: starts again under its name.
+#: What a worker held when it ended without a word is taken again after so many seconds, or after its lease,
+#: when it starts again under its name.
 AFTER_ITS_WORKER = 5.0
 
 ATTEMPTS = Script("attempts")

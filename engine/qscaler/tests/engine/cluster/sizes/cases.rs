@@ -158,10 +158,6 @@ impl Case {
         Self { name, containers, sizes, is_guaranteed }
     }
 
-    fn params(&self, size: u64) -> Value {
-        json!({"cpu": size, "memory": written("memory", size * 4 * MI)})
-    }
-
     fn rule(&self) -> String {
         let mut text = format!(
             "apiVersion: qscaler.dev/v1alpha1\nkind: ScalingRule\nmetadata: {{name: {}}}\nspec:\n  \
@@ -170,10 +166,9 @@ impl Case {
         );
         for container in &self.containers {
             let said = container.parts.iter().zip(RESOURCES).filter_map(|(part, name)| part.rule(name));
-            let said: Vec<_> = said.collect();
+            let said: Vec<_> = said.map(|line| format!("      {line}\n")).collect();
             if !said.is_empty() {
-                let said = said.join("\n      ");
-                text.push_str(&format!("    - container: {}\n      {said}\n", container.name));
+                text = format!("{text}    - container: {}\n{}", container.name, said.concat());
             }
         }
         text
@@ -190,7 +185,9 @@ impl Case {
             let mut resources = json!({"requests": {}, "limits": {}});
             for (part, resource) in container.parts.iter().zip(RESOURCES) {
                 for (of, amount) in part.template(resource) {
-                    amount.into_iter().for_each(|amount| resources[of][resource] = json!(amount));
+                    if let Some(amount) = amount {
+                        resources[of][resource] = json!(amount);
+                    }
                 }
             }
             let mut written = json!({
@@ -229,6 +226,11 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Of a rule, where it is to be of this size.
+fn params(size: u64) -> Value {
+    json!({"cpu": size, "memory": written("memory", size * 4 * MI)})
 }
 
 fn read(resource: &str, text: &str) -> Option<Amount> {
@@ -276,14 +278,14 @@ async fn every_container_of_random_pods_gets_a_size_that_the_api_server_takes() 
                 it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
                 it["spec"]["scaleConfig"]["activateVPA"] = json!(true);
                 it["spec"]["rule"] = json!(case.name);
-                it["spec"]["params"] = case.params(case.sizes[0]);
+                it["spec"]["params"] = params(case.sizes[0]);
                 it["spec"]["podSpec"] = case.pod_spec();
             })
             .await;
         }
         until_right(&shop, cases, |case| [case.sizes[0]; 2]).await;
         for case in cases {
-            shop.change(&case.name, json!({"spec": {"params": case.params(case.sizes[1])}})).await;
+            shop.change(&case.name, json!({"spec": {"params": params(case.sizes[1])}})).await;
         }
         until_right(&shop, cases, |case| case.sizes).await;
         for case in cases {
