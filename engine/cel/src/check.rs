@@ -31,6 +31,11 @@ impl Compiler {
         self.scope.declare(name, of, Kind::Let);
     }
 
+    /// Takes a name away from the expressions that follow.
+    pub fn forget(&mut self, name: &str) {
+        self.scope.forget(name);
+    }
+
     /// What the checked expressions are evaluated over, in the order of their slots.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs

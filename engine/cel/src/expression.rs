@@ -187,6 +187,24 @@ pub enum WindowFunction {
     PredictLinear,
     /// Mean in which a sample counts half after each half-life.
     Ewma,
+    /// Largest sample ever.
+    MaxEver,
+    /// Quantile of a histogram of all samples, each of which counts half after each half-life.
+    DecayingQuantile,
+    /// Number of samples that such a histogram was ever fed.
+    DecayingSamples,
+    /// Seconds between the first and the newest of them.
+    DecayingLifespan,
+    /// Quantile of a histogram of peaks: of each container one for each window.
+    DecayingPeakQuantile,
+}
+
+impl WindowFunction {
+    /// Whether it reads a decaying histogram.
+    pub fn is_decaying(self) -> bool {
+        use WindowFunction::{DecayingLifespan, DecayingPeakQuantile, DecayingQuantile, DecayingSamples};
+        matches!(self, DecayingLifespan | DecayingPeakQuantile | DecayingQuantile | DecayingSamples)
+    }
 }
 
 impl Expression {
@@ -208,6 +226,9 @@ impl fmt::Display for Window {
             Constant::Literal(seconds) => format!("'{}'", write_duration(*seconds)),
             Constant::Parameter(name) => format!("params.{name}"),
         };
+        if self.function == WindowFunction::MaxEver {
+            return write!(f, "{name}({})", self.signal);
+        }
         write!(f, "{name}({}, {length}", self.signal)?;
         match &self.argument {
             Some(Constant::Literal(number)) => write!(f, ", {number})"),

@@ -46,7 +46,14 @@ impl Form {
             Form::SameUnit { least, most, .. } => least..=most,
             Form::Numbers { count, .. } => count..=count,
             Form::Seconds | Form::Amount(_) | Form::Hour | Form::Weekday | Form::Has => 1..=1,
-            Form::Window(WindowFunction::Quantile | WindowFunction::PredictLinear) | Form::During => 3..=3,
+            Form::Window(WindowFunction::MaxEver) => 1..=1,
+            Form::Window(
+                WindowFunction::Quantile
+                | WindowFunction::PredictLinear
+                | WindowFunction::DecayingQuantile
+                | WindowFunction::DecayingPeakQuantile,
+            )
+            | Form::During => 3..=3,
             Form::Window(_) => 2..=2,
         }
     }
@@ -67,7 +74,7 @@ const fn window(
 
 const MANY: usize = 16;
 
-pub(crate) static FUNCTIONS: [Function; 33] = [
+pub(crate) static FUNCTIONS: [Function; 38] = [
     function("min", "min(a, b, ...)", "The smallest.", Form::SameUnit { least: 2, most: MANY, run: least }),
     function("max", "max(a, b, ...)", "The largest.", Form::SameUnit { least: 2, most: MANY, run: largest }),
     function(
@@ -185,6 +192,31 @@ pub(crate) static FUNCTIONS: [Function; 33] = [
         "ewma(signal, '30s')",
         "Mean in which a sample counts half after each half-life.",
         WindowFunction::Ewma,
+    ),
+    window("max_ever", "max_ever(signal)", "Largest sample ever.", WindowFunction::MaxEver),
+    window(
+        "decaying_quantile",
+        "decaying_quantile(usage.cpu, '24h', 0.9)",
+        "Quantile of all samples of all workers, each of which counts half after each half-life, in buckets that grow by 5 %; the end of the bucket.",
+        WindowFunction::DecayingQuantile,
+    ),
+    window(
+        "decaying_samples",
+        "decaying_samples(usage.cpu, '24h')",
+        "How many samples that histogram was ever fed.",
+        WindowFunction::DecayingSamples,
+    ),
+    window(
+        "decaying_lifespan",
+        "decaying_lifespan(usage.cpu, '24h')",
+        "Seconds between the first and the newest of them.",
+        WindowFunction::DecayingLifespan,
+    ),
+    window(
+        "decaying_peak_quantile",
+        "decaying_peak_quantile(usage.memory, '24h', 0.9)",
+        "Quantile of peaks: one of each worker for each window of that length, the running one included; a peak counts half after each further such time.",
+        WindowFunction::DecayingPeakQuantile,
     ),
 ];
 

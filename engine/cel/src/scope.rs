@@ -29,6 +29,11 @@ impl Scope {
         self.names.insert(name.into(), (of, kind));
     }
 
+    /// Takes a name away.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.names.remove(name);
+    }
+
     /// Declares a signal that every queue has: `queues['any name'].NAME`.
     pub fn declare_of_one_queue(&mut self, name: impl Into<String>, of: Type) {
         self.of_one_queue.insert(name.into(), of);

@@ -5,7 +5,7 @@
 //! a decision rests on, so a stored one can be asked again and gives the same answer bit by bit.
 
 pub mod behavior;
-mod evaluate;
+pub(crate) mod evaluate;
 mod reason;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 
 pub mod rule;
 pub mod scalar;
+pub mod sizing;
 pub mod test;
 pub mod workload;
 

@@ -1,5 +1,7 @@
 //! What is seen of the workers of one workload: by the platform, and by what they report themselves.
 
+mod containers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use qscaler_protocol::report::{Received, State};
 use crate::interrupted::Fate;
 use crate::ledger::Ledger;
 use crate::time::Time;
+
+pub use containers::{Inside, Part, Resizing, Restarts};
 
 /// Whether a worker's process runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +71,12 @@ pub struct Seen {
     /// It bears the mark by which whoever lowers the number of workers chooses it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub marked: bool,
+    /// Its containers, those included that have ended, where somebody asks for their sizes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<Inside>,
+    /// A change of their sizes that has not been made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resizing: Option<Resizing>,
 }
 
 impl Seen {
@@ -82,6 +92,8 @@ impl Seen {
             outdated: false,
             unready: false,
             marked: false,
+            containers: vec![],
+            resizing: None,
         }
     }
 }

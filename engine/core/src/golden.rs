@@ -1,6 +1,7 @@
 //! Golden tests: a timeline of measurements, and what a rule should decide along it. They run the same
 //! feeding, deciding and remembering as the engine, so a rule that passes here decides so there.
 
+mod containers;
 mod series;
 mod update;
 
@@ -17,7 +18,9 @@ use crate::problem::{Code, Finding, Place};
 use crate::rule::{Policy, Rule};
 use crate::signal::{QUEUE_SIGNALS, SIGNALS, Sample};
 use crate::time::Time;
+use crate::vertical::Sizes;
 
+use containers::Containers;
 use series::{Series, Spot};
 
 pub use update::{Edit, apply};
@@ -138,6 +141,9 @@ impl Run<'_> {
 
     fn known_signal(&self, name: &str, pointer: &str) -> Result<(), Finding> {
         let known = || QUEUE_SIGNALS.iter().chain(&SIGNALS).map(|signal| signal.name);
+        if containers::of_container(name).is_some() {
+            return Ok(());
+        }
         let of_one = |name: &str| {
             let field =
                 name.strip_prefix("queues['").and_then(|rest| rest.split_once("'].")).map(|(_, field)| field);
@@ -174,14 +180,19 @@ impl Run<'_> {
             outcome.findings.push(self.finding("/expect", message).help("choose a longer `every`"));
             return outcome;
         }
-        let mut world = World { memory: Memory::default(), current: self.case.workers.unwrap_or(0) };
+        let mut world = World {
+            memory: Memory::default(),
+            current: self.case.workers.unwrap_or(0),
+            containers: Containers::of(self.case),
+        };
         for step in 0..=u32::try_from(steps).unwrap_or(u32::MAX) {
             let passed = every * step;
-            let decision = world.tick(policy, series, step as usize, start + passed);
+            let (decision, sizes) = world.tick(policy, series, step as usize, start + passed);
             for (place, expectation) in self.case.expect.iter().enumerate() {
                 // Between two decisions the earlier one holds.
                 if expectation.at.std() >= passed && expectation.at.std() < passed + every {
                     self.compare(place, expectation, &decision, &mut outcome);
+                    self.compare_sizes(place, expectation, sizes.as_ref(), &mut outcome);
                 }
             }
         }
@@ -199,10 +210,9 @@ impl Run<'_> {
             });
         };
         let because = crate::document::test::because_text(decision.because);
-        if expected.replicas != decision.replicas {
+        if let Some(replicas) = expected.replicas.filter(|replicas| *replicas != decision.replicas) {
             edit("replicas", decision.replicas.to_string());
-            let message =
-                format!("at {at} the rule decides {} and not {}", decision.replicas, expected.replicas);
+            let message = format!("at {at} the rule decides {} and not {replicas}", decision.replicas);
             outcome.findings.push(self.finding(&pointer("replicas"), message).help(decision.reason.clone()));
         }
         if let Some(wanted) = expected.because.filter(|wanted| *wanted != decision.because) {
@@ -218,10 +228,17 @@ impl Run<'_> {
 struct World {
     memory: Memory,
     current: u32,
+    containers: Containers,
 }
 
 impl World {
-    fn tick(&mut self, policy: &Policy, series: &AllSeries, step: usize, now: Time) -> Decision {
+    fn tick(
+        &mut self,
+        policy: &Policy,
+        series: &AllSeries,
+        step: usize,
+        now: Time,
+    ) -> (Decision, Option<Sizes>) {
         let signals = self.signals(policy, series, step, now);
         let current =
             signals.get("workers.current").and_then(Sample::value).map_or(self.current, |it| it as u32);
@@ -243,8 +260,13 @@ impl World {
             removed: current.saturating_sub(decision.replicas),
         };
         self.memory.remember(policy, &decision, done, now);
+        let sizes = (!policy.rule.sizings.is_empty()).then(|| {
+            self.containers.look(series, step, current, now);
+            let about = (&question.signals, &decision);
+            self.containers.size(policy, &mut self.memory, about, now)
+        });
         self.current = decision.replicas;
-        decision
+        (decision, sizes)
     }
 
     fn signals(

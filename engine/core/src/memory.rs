@@ -5,8 +5,10 @@
 //! window has been seen again.
 
 mod checkpoint;
+mod containers;
 mod few;
 mod tasks;
+mod vpa;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use few::Few;
 
 pub use checkpoint::{Unreadable, load, store};
 pub use tasks::TaskTimes;
+pub use vpa::{NotAdopted, VpaCheckpoint, VpaHistogram};
 
 /// The memory of one workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,9 @@ pub struct Memory {
     pub(crate) start_seconds: Option<f64>,
     /// Workers whose start was measured.
     pub(crate) started: Vec<WorkerId>,
+    /// What the containers of the workers use and were given, by name.
+    #[serde(default, skip_serializing_if = "Few::is_empty")]
+    containers: Few<String, containers::Remembered>,
     /// The present number was taken into the history after the last start.
     #[serde(skip)]
     resumed: bool,

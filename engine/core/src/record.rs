@@ -17,6 +17,7 @@ use crate::document::rule::RuleDocument;
 use crate::plan::Step;
 use crate::rule::{Policy, Rule, compile};
 use crate::time::Time;
+use crate::vertical;
 
 /// The format that this version writes.
 const FORMAT: u32 = 1;
@@ -51,6 +52,9 @@ pub struct Line {
     pub acts: bool,
     /// What was done.
     pub steps: Vec<Step>,
+    /// How large the containers should be and what that rested on; none where the rule does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<(vertical::Question, vertical::Sizes)>,
 }
 
 /// Decides which ticks become lines.
@@ -108,7 +112,14 @@ impl Line {
             decision: decision.clone(),
             acts,
             steps,
+            sizes: None,
         }
+    }
+
+    /// With how large the containers should be.
+    pub fn with_sizes(mut self, sizes: Option<(vertical::Question, vertical::Sizes)>) -> Self {
+        self.sizes = sizes;
+        self
     }
 }
 
@@ -128,6 +139,16 @@ pub enum Unrepeatable {
 
 /// Asks the question of a line again, with the rule that decided then.
 pub fn replay(line: &Line, document: &RuleDocument) -> Result<Decision, Unrepeatable> {
+    Ok(decide(&policy_of(line, document)?, &line.question))
+}
+
+/// Asks a line again how large the containers should be; none where its rule did not say it.
+pub fn replay_sizes(line: &Line, document: &RuleDocument) -> Result<Option<vertical::Sizes>, Unrepeatable> {
+    let policy = policy_of(line, document)?;
+    Ok(line.sizes.as_ref().map(|(question, _)| vertical::size(&policy, question)))
+}
+
+fn policy_of(line: &Line, document: &RuleDocument) -> Result<Policy, Unrepeatable> {
     if line.format > FORMAT {
         return Err(Unrepeatable::FromTheFuture(line.format));
     }
@@ -135,8 +156,7 @@ pub fn replay(line: &Line, document: &RuleDocument) -> Result<Decision, Unrepeat
     if rule.hash != line.rule_hash {
         return Err(Unrepeatable::OtherRule(line.rule_hash.clone()));
     }
-    let policy = with_values(rule, &line.params);
-    Ok(decide(&policy, &line.question))
+    Ok(with_values(rule, &line.params))
 }
 
 fn with_values(rule: Rule, params: &BTreeMap<String, Shown>) -> Policy {
@@ -152,7 +172,8 @@ fn with_values(rule: Rule, params: &BTreeMap<String, Shown>) -> Policy {
 /// The signals that a rule reads, directly or through windows, and `queue.length`, which decides
 /// whether tasks wait when nothing else is known.
 pub fn used_signals(rule: &Rule) -> impl Iterator<Item = &str> {
-    let inputs = rule.inputs.iter().filter_map(|input| match input {
+    let of_containers = rule.sizings.iter().flat_map(|sizing| &sizing.inputs);
+    let inputs = rule.inputs.iter().chain(of_containers).filter_map(|input| match input {
         Input::Signal(name) => Some(name.as_str()),
         Input::Window(window) => Some(window.signal.as_str()),
         Input::Parameter(_) | Input::Let(_) => None,

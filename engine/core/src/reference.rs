@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::problem::CODES;
-use crate::signal::{QUEUE_SIGNALS, SIGNALS, Signal};
+use crate::signal::{CONTAINER_SIGNALS, QUEUE_SIGNALS, SIGNALS, Signal};
 
 const HEAD: &str = "# What rules may say
 
@@ -17,12 +17,23 @@ those of CEL: `+ - * /`, `== != < <= > >=`, `&& || !`, `in`, `a ? b : c`, and ov
 number are never a number: the workload holds and says why.
 ";
 
+const CONTAINERS: &str = "
+`resources` may use these, the rule's parameters and its `let`, and the signals above. `request` is known in
+`limit`: the request that was just computed. `target.memory.request` and `target.cpu.request` are known in
+`when`: what the rule gives the container. `request`, `limit`, `min`, `max` and `onOom` may also be plain
+amounts: `2Gi`, `500m`. Whatever a rule says, a request is never above its limit; without `limit` the
+template's ratio of limit to request is kept. Nothing is lowered before the longest window (not: histogram)
+of the entry has been watched.
+";
+
 /// The page.
 pub fn text() -> String {
     let mut text = HEAD.to_owned();
     signals(&mut text, "Signals of the queues of a workload", &QUEUE_SIGNALS);
     let _ = writeln!(text, "\nEach is also there for one queue: `queues['high'].length`.");
     signals(&mut text, "Signals of tasks and workers", &SIGNALS);
+    signals(&mut text, "Signals of one container, only under `resources`", &CONTAINER_SIGNALS);
+    text += CONTAINERS;
     let functions = qscaler_cel::documented().map(|it| (it.signature.to_owned(), it.about.to_owned()));
     table(&mut text, "Functions", ("function", "what it gives"), functions);
     let of_expressions = qscaler_cel::Code::ALL.iter().map(|(_, code, about)| (*code, *about));

@@ -2,6 +2,7 @@
 
 mod compile;
 mod policy;
+pub mod sizing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Rule {
     pub max: Expression,
     /// What its expressions are evaluated over.
     pub inputs: Vec<Input>,
+    /// How large the containers are; empty where the template says it.
+    pub sizings: Vec<sizing::Sizing>,
     /// How fast the number may rise.
     pub up: Direction,
     /// How fast it may fall.

@@ -110,6 +110,60 @@ pub const SIGNALS: [Signal; 14] = [
     signal("workers.failing", "Workers whose process ended badly and that wait to be started again."),
 ];
 
+const fn amount(name: &'static str, of: Type, about: &'static str) -> Signal {
+    Signal { name, of, about }
+}
+
+/// Signals of one container, which only `resources` may name.
+pub const CONTAINER_SIGNALS: [Signal; 15] = [
+    amount(
+        "usage.cpu",
+        Type::Cores,
+        "Cores that the container uses; the largest over the workers. Histograms take in each worker's.",
+    ),
+    amount(
+        "usage.memory",
+        Type::Bytes,
+        "Memory that it uses; the largest over the workers. Histograms take in each worker's.",
+    ),
+    amount(
+        "oom.limit",
+        Type::Bytes,
+        "The limit at its last kill for want of memory, or what it used, whichever is larger. In `onOom` that of each kill that still counts.",
+    ),
+    signal("oom.count", "How many such kills there were."),
+    signal("oom.age", "Seconds since the last one."),
+    amount("template.cpu.request", Type::Cores, "What its pod template says."),
+    amount("template.cpu.limit", Type::Cores, "What its pod template says."),
+    amount("template.memory.request", Type::Bytes, "What its pod template says."),
+    amount("template.memory.limit", Type::Bytes, "What its pod template says."),
+    amount(
+        "current.cpu.request",
+        Type::Cores,
+        "What it was given last; in `when` what it has in the worker that is asked about.",
+    ),
+    amount(
+        "current.cpu.limit",
+        Type::Cores,
+        "What it was given last; in `when` what it has in the worker that is asked about.",
+    ),
+    amount(
+        "current.memory.request",
+        Type::Bytes,
+        "What it was given last; in `when` what it has in the worker that is asked about.",
+    ),
+    amount(
+        "current.memory.limit",
+        Type::Bytes,
+        "What it was given last; in `when` what it has in the worker that is asked about.",
+    ),
+    signal(
+        "age",
+        "Seconds since it was started or was given other amounts: the least over the workers; in `when` that of the worker that is asked about.",
+    ),
+    signal("containers", "How many containers run beside each other in a worker, this one included."),
+];
+
 /// What a queue system says of one queue at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

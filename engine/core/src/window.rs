@@ -60,6 +60,7 @@ impl Bucketed for Function {
             "deriv" => Function::Deriv,
             "predictlinear" => Function::PredictLinear,
             "ewma" => Function::Ewma,
+            "maxever" => Function::MaxEver,
             _ => return None,
         })
     }
@@ -68,6 +69,7 @@ impl Bucketed for Function {
         match self {
             Function::Min
             | Function::Max
+            | Function::MaxEver
             | Function::Sum
             | Function::Count
             | Function::Last
@@ -80,6 +82,11 @@ impl Bucketed for Function {
             | Function::Rate
             | Function::Deriv
             | Function::PredictLinear => 3,
+            // Kept as histograms and not here.
+            Function::DecayingQuantile
+            | Function::DecayingSamples
+            | Function::DecayingLifespan
+            | Function::DecayingPeakQuantile => 0,
         }
     }
 
@@ -99,10 +106,14 @@ impl Bucketed for Function {
         match self {
             Function::Avg => [a + value, b + 1.0, 0.0],
             Function::Min => [a.min(value), 0.0, 0.0],
-            Function::Max => [a.max(value), 0.0, 0.0],
+            Function::Max | Function::MaxEver => [a.max(value), 0.0, 0.0],
             Function::Sum => [a + value, 0.0, 0.0],
             Function::Count => [a + 1.0, 0.0, 0.0],
             Function::Last | Function::Quantile | Function::Ewma => [value, 0.0, 0.0],
+            Function::DecayingQuantile
+            | Function::DecayingSamples
+            | Function::DecayingLifespan
+            | Function::DecayingPeakQuantile => held,
             Function::Delta => [a, value, 0.0],
             Function::Increase | Function::Rate => [a, value, c + rise(b, value)],
             // Welford 1962: mean and squared distances without a sum of squares that could cancel.
@@ -139,6 +150,9 @@ impl Window {
         }
         if function == Function::Ewma {
             self.decay(length_ms, at, value);
+        } else if function == Function::MaxEver {
+            let before = self.values.front().copied().unwrap_or(value);
+            self.values = VecDeque::from([before.max(value)]);
         } else {
             self.put(function, length_ms, at, value);
         }
@@ -208,7 +222,7 @@ impl Window {
     /// What the window says now; none when it holds no sample.
     pub fn read(&self, function: &str, length_ms: u64, argument: Option<f64>, now: Time) -> Option<f64> {
         let function = Function::named(function)?;
-        if function == Function::Ewma {
+        if matches!(function, Function::Ewma | Function::MaxEver) {
             return self.values.front().copied();
         }
         let buckets = self.live(function, length_ms, now);
@@ -218,7 +232,7 @@ impl Window {
         let result = match function {
             Function::Avg => each(0).sum::<f64>() / each(1).sum::<f64>(),
             Function::Min => each(0).fold(f64::INFINITY, f64::min),
-            Function::Max => each(0).fold(f64::NEG_INFINITY, f64::max),
+            Function::Max | Function::MaxEver => each(0).fold(f64::NEG_INFINITY, f64::max),
             Function::Sum | Function::Count => each(0).sum(),
             Function::Last | Function::Ewma => last.held[0],
             Function::Quantile => quantile(each(0).collect(), argument.unwrap_or(0.5)),
@@ -231,6 +245,10 @@ impl Window {
                 let (slope, level) = line(&buckets, now);
                 level + slope * argument.unwrap_or(0.0)
             }
+            Function::DecayingQuantile
+            | Function::DecayingSamples
+            | Function::DecayingLifespan
+            | Function::DecayingPeakQuantile => return None,
         };
         result.is_finite().then_some(result)
     }

@@ -40,6 +40,8 @@ pub struct Workload {
     pub mode: Mode,
     /// A direction in which nothing changes.
     pub pause: Option<Pause>,
+    /// Whether its owner wants its containers to have the sizes that its rule says, if it says any.
+    pub sized: bool,
 }
 
 /// What is scaled, and how its workers end.
@@ -265,6 +267,7 @@ impl Workload {
             offered: BTreeMap::new(),
             mode: spec.mode,
             pause: spec.pause,
+            sized: spec.vertical,
         };
         (Some(workload), findings)
     }

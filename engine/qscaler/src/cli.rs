@@ -1,5 +1,6 @@
 //! The command line: one short file per command.
 
+mod backtest;
 mod check;
 mod demo;
 mod explain;
@@ -32,6 +33,8 @@ enum Command {
     Check(check::Check),
     /// Run the golden tests that stand beside rules.
     Test(test::Test),
+    /// Say what a rule would have given containers whose use was recorded.
+    Backtest(backtest::Backtest),
     /// Look after the workloads of a folder by the rules of another.
     Run(run::Run),
     /// Run real workers on a bundled load for about a minute and a half, and audit what they did.
@@ -59,6 +62,7 @@ impl Arguments {
         match self.command {
             Command::Check(command) => command.run(),
             Command::Test(command) => command.run(),
+            Command::Backtest(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::DemoWorker => crate::demo::worker::run(),

@@ -7,6 +7,7 @@ mod interrupted;
 mod keeper;
 mod observe;
 mod polls;
+mod sizes;
 mod target;
 mod tick;
 

@@ -1,8 +1,11 @@
 //! Everything that the engine tells the outside, in one place: log lines and metrics are made of it.
 
+use std::collections::BTreeMap;
+
 use qscaler_core::decide::Decision;
 use qscaler_core::interrupted::Cause;
 use qscaler_core::plan::{RolloutState, Step};
+use qscaler_core::resize::{Exact, Hindrance};
 use qscaler_core::workload::Source;
 use qscaler_protocol::name::WorkerId;
 
@@ -80,6 +83,13 @@ pub enum Event {
         /// How it is now.
         target: Box<TargetState>,
     },
+    /// Something has changed about the sizes of a workload's workers.
+    Sizes {
+        /// `namespace/name`.
+        workload: String,
+        /// How it is now.
+        sizes: Box<SizesState>,
+    },
     /// Work on tasks was cut off: they run again.
     Interrupted {
         /// `namespace/name`.
@@ -154,6 +164,17 @@ impl TargetState {
     }
 }
 
+/// How large a workload's workers should be, and what keeps them from that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SizesState {
+    /// What each container should have, by its name.
+    pub containers: BTreeMap<String, Exact>,
+    /// What keeps some from that: of several, the one to look at first.
+    pub hindrance: Option<Hindrance>,
+    /// They are given these sizes, or that is only shown.
+    pub acts: bool,
+}
+
 /// Tells several listeners.
 pub struct All(pub Vec<std::sync::Arc<dyn Listen>>);
 
@@ -195,6 +216,10 @@ impl Listen for Log {
                     tracing::warn!(workload, complaint, "the target");
                 }
             }
+            Event::Sizes { workload, sizes } => match &sizes.hindrance {
+                Some(hindrance) => tracing::warn!(workload, why = ?hindrance.why, "{}", hindrance.message),
+                None => tracing::info!(workload, containers = ?sizes.containers, "sizes"),
+            },
             Event::Interrupted { workload, worker, cause, tasks } => {
                 let (_, about) = cause.about();
                 tracing::warn!(workload, %worker, %cause, tasks, "tasks were cut off and run again: {about}");
@@ -239,6 +264,9 @@ fn log_step(workload: &str, step: &Step) {
         Step::Withdraw { offers, .. } => tracing::info!(workload, offers = offers.len(), "withdraw"),
         Step::Release { worker, .. } => tracing::info!(workload, %worker, "drained"),
         Step::Scale { from, to, .. } => tracing::info!(workload, from, to, "scale"),
+        Step::Resize { worker, containers } => {
+            tracing::info!(workload, %worker, ?containers, "resize: nothing restarts");
+        }
         Step::Mark { worker, marked } => tracing::debug!(workload, %worker, marked, "mark"),
         Step::Adopt { .. } => tracing::info!(workload, "begin an epoch on the control path"),
         Step::RaiseFloor { .. } | Step::Forget { .. } => tracing::debug!(workload, ?step, "tidy"),

@@ -11,9 +11,11 @@ use qscaler_cel::unit::write_duration;
 use qscaler_core::decide::Shown;
 use qscaler_core::plan::Step;
 use qscaler_core::record::Line;
+use qscaler_core::resize::{Exact, Whole, bytes};
 use qscaler_core::rule::Rule;
 use qscaler_core::signal::Sample;
 use qscaler_core::time::Time;
+use qscaler_core::vertical::Target;
 
 /// `12:03:20Z`.
 pub fn clock(wall: Time) -> String {
@@ -37,6 +39,7 @@ pub fn explain(line: &Line, rule: Option<&Rule>, until: Option<Time>) -> String 
     section(&mut text, "params", params(line, rule));
     section(&mut text, "let", lets(line, rule));
     section(&mut text, "steps", steps(line, rule));
+    section(&mut text, "sizes", sizes(line));
     section(&mut text, "done", done(line));
     let problems =
         line.decision.problems.iter().map(|problem| (problem.clone(), String::new(), String::new()));
@@ -124,6 +127,17 @@ fn steps(line: &Line, rule: Option<&Rule>) -> Rows {
     desired.into_iter().chain(clamps).collect()
 }
 
+/// What each container should have, and why.
+fn sizes(line: &Line) -> Rows {
+    let Some((question, sizes)) = &line.sizes else { return vec![] };
+    let row = |(name, target): (&String, &Target)| {
+        let template = question.containers.get(name).map(|asked| asked.template).unwrap_or_default();
+        let why: Vec<_> = [&target.reason].into_iter().chain(&target.problems).map(String::as_str).collect();
+        (name.clone(), shown(&target.over(template).into()), why.join("; "))
+    };
+    sizes.containers.iter().map(row).collect()
+}
+
 fn done(line: &Line) -> Rows {
     let started: Vec<_> = line
         .steps
@@ -163,6 +177,15 @@ fn done(line: &Line) -> Rows {
                     count => format!("{count} have drained"),
                 },
             )),
+            Step::Resize { worker, containers } => {
+                let sizes: Vec<_> =
+                    containers.iter().map(|(name, size)| format!("{name}: {}", shown(size))).collect();
+                Some((
+                    "resize".to_owned(),
+                    "1".to_owned(),
+                    format!("{worker}, in place: {}", sizes.join("; ")),
+                ))
+            }
             Step::Start { .. }
             | Step::Mark { .. }
             | Step::Adopt { .. }
@@ -171,6 +194,18 @@ fn done(line: &Line) -> Rows {
         });
     }
     rows
+}
+
+/// `cpu 250m, memory 64Mi to 128Mi`.
+fn shown(size: &Exact) -> String {
+    let amounts = |name: &str, of: Whole, text: fn(u64) -> String| match (of.request, of.limit) {
+        (None, None) => None,
+        (Some(request), Some(limit)) => Some(format!("{name} {} to {}", text(request), text(limit))),
+        (Some(request), None) => Some(format!("{name} {}", text(request))),
+        (None, Some(limit)) => Some(format!("{name} up to {}", text(limit))),
+    };
+    let both = [amounts("cpu", size.cpu, |it| format!("{it}m")), amounts("memory", size.memory, bytes)];
+    both.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn with_unit(shown: &Shown, of: Option<Type>) -> String {

@@ -49,6 +49,7 @@ enum StepName {
     Remove,
     Terminate,
     Scale,
+    Resize,
 }
 
 /// The metrics of one engine.
@@ -105,7 +106,7 @@ impl Metrics {
         r.register("decisions", "Decisions, by what settled them", self.ticks.clone());
         r.register(
             "steps",
-            "Steps carried out: workers for start, remove, terminate and scale (down), offers for offer and withdraw",
+            "Steps carried out: workers for start, remove, terminate, resize and scale (down), offers for offer and withdraw",
             self.steps.clone(),
         );
         r.register("failures", "Ticks that could not be finished", self.failures.clone());
@@ -159,6 +160,7 @@ impl Metrics {
             Step::Terminate { .. } => (StepName::Terminate, 1),
             Step::Scale { from, to, .. } if to > from => (StepName::Start, u64::from(to - from)),
             Step::Scale { from, to, .. } => (StepName::Scale, u64::from(from - to)),
+            Step::Resize { .. } => (StepName::Resize, 1),
             Step::Mark { .. } | Step::Adopt { .. } | Step::RaiseFloor { .. } | Step::Forget { .. } => return,
         };
         self.steps.get_or_create(&Change { workload: workload.to_owned(), step: name }).inc_by(count);
@@ -215,6 +217,7 @@ impl Listen for Metrics {
             | Event::Recovered { .. }
             | Event::Rollout { .. }
             | Event::Target { .. }
+            | Event::Sizes { .. }
             | Event::Source { .. }
             | Event::MemoryFailed { .. } => {}
         }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use qscaler_core::document::rule::RuleDocument;
-use qscaler_core::fleet::Seen;
+use qscaler_core::fleet::{Part, Seen};
 use qscaler_core::interrupted::Interruption;
 use qscaler_core::ledger::Ledger;
 use qscaler_core::plan::Scale;
 use qscaler_core::record::Line;
+use qscaler_core::resize::{Exact, Hindrance, Range, Used};
 use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
 use qscaler_core::workload::{self, Workload};
@@ -216,6 +217,8 @@ pub struct Found {
     pub lacks: Option<String>,
     /// How long its workers may take to end after SIGTERM, where they say so.
     pub grace: Option<Duration>,
+    /// The containers of its template, where it has one.
+    pub parts: Vec<Part>,
 }
 
 /// Where workers live.
@@ -224,8 +227,15 @@ pub trait Platform: Send + Sync {
     /// Every worker of a workload that is not gone, by name. One that is made of something else than what
     /// [`Platform::start`] makes for this workload is outdated.
     async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, freshness: Freshness) -> Asked<Vec<Seen>>;
-    /// Creates the worker of this name; that it exists is success.
-    async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()>;
+    /// Creates the worker of this name; that it exists is success. Containers get these sizes, others what
+    /// their template says. Returns what kept them from it: then the worker is there with its template's sizes.
+    async fn start(
+        &self,
+        uid: &WorkloadUid,
+        workload: &Workload,
+        name: &str,
+        sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>>;
     /// Removes a worker if still no process of it runs. `false`: it is still there.
     async fn remove(&self, uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool>;
     /// Deletes a worker that has drained and was released.
@@ -248,6 +258,31 @@ pub trait Platform: Send + Sync {
     /// Marks a worker as one to go when fewer are asked for, or takes the mark away.
     async fn mark(&self, uid: &WorkloadUid, _worker: &WorkerId, _marked: bool) -> Asked<()> {
         Err(makes_its_own(uid))
+    }
+    /// The containers of what [`Platform::start`] makes.
+    fn parts(&self, _workload: &Workload) -> Vec<Part> {
+        vec![]
+    }
+    /// What containers use now. It is asked beside the ticks, and may take its time.
+    async fn usage(&self, _uid: &WorkloadUid) -> Asked<Used> {
+        Ok(Used::new())
+    }
+    /// Who else sizes the workers, and what to type; none where there is nobody.
+    async fn rival(&self, _uid: &WorkloadUid) -> Asked<Option<String>> {
+        Ok(None)
+    }
+    /// What the namespace of the workers allows a container.
+    async fn ranges(&self, _uid: &WorkloadUid) -> Asked<Vec<Range>> {
+        Ok(vec![])
+    }
+    /// Gives containers of a worker other amounts while it works on. Returns what kept it from that.
+    async fn resize(
+        &self,
+        uid: &WorkloadUid,
+        _worker: &WorkerId,
+        _sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>> {
+        Err(PortError::new(uid.as_str(), "sizes of its workers cannot be changed"))
     }
     /// Asks for `to` workers if nothing has changed since `from` was read live. `false`: something has.
     async fn ask_for(&self, uid: &WorkloadUid, _from: u32, _to: u32) -> Asked<bool> {

@@ -1,12 +1,14 @@
 -- Takes tasks from holders that have given no sign, and brings back those whose delay is over.
 -- KEYS: leases, queue, attempts, delayed, counters, dead, errors of the dead, interrupted.
 -- ARGV: the beginning of processing lists' names, the most attempts, and from a worker that has just started
--- its own name: what it holds is of the life before, and is taken from it, too.
+-- its own name and milliseconds: what it holds is of the life before, and is taken from it, too, to be taken by
+-- somebody after so long. A task that takes its worker down would take down one after the other before anybody
+-- could give them more memory.
 -- How many tasks went back to the queue.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local back = 0
-local function take_from(holder)
+local function take_from(holder, delay)
     local list = ARGV[1] .. holder
     local payloads = redis.call('LRANGE', list, 0, -1)
     if #payloads == 0 then return end
@@ -19,6 +21,9 @@ local function take_from(holder)
                 error = 'its worker gave no sign of life on each attempt', attempts = attempts, at = now}))
             redis.call('HINCRBY', KEYS[5], 'departed', 1)
             redis.call('HDEL', KEYS[3], digest)
+        elseif delay then
+            local number = redis.call('HINCRBY', KEYS[5], 'number', 1)
+            redis.call('ZADD', KEYS[4], now + delay, number .. ':' .. payload)
         else
             redis.call('RPUSH', KEYS[2], payload)
             back = back + 1
@@ -27,7 +32,7 @@ local function take_from(holder)
     redis.call('DEL', list)
     write_down(KEYS[8], KEYS[5], 'lost', #payloads, holder)
 end
-if ARGV[3] then take_from(ARGV[3]) end
+if ARGV[3] then take_from(ARGV[3], tonumber(ARGV[4])) end
 -- A score under zero says when a holder was given up. It stays for a while: should it still live, and a
 -- task come to it late, the next look finds it.
 for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do

@@ -1,7 +1,8 @@
 //! A worker that keeps a diary, for the tests that kill it. A task is a text `ID MILLISECONDS`; its body
 //! sleeps that long and writes down when it began and ended. With `DIARIST_HANGS` it stops for ever
 //! after its first fetch: the queue system has given a task away, and the worker does not know it yet. With
-//! `DIARIST_EATS` the first attempt of each task takes so many MiB of memory.
+//! `DIARIST_EATS` the first attempt of each task takes so many MiB of memory; a task that is a text
+//! `ID MILLISECONDS MIB` takes them at every attempt.
 
 use std::error::Error;
 use std::fs::File;
@@ -49,14 +50,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn work(diary: Arc<Diary>, task: Task) -> Result<(), String> {
     let text = String::from_utf8_lossy(&task.payload).into_owned();
-    let (id, milliseconds) = text.split_once(' ').ok_or("a task is `ID MILLISECONDS`")?;
+    let (id, rest) = text.split_once(' ').ok_or("a task is `ID MILLISECONDS`")?;
+    let (milliseconds, takes) = rest.split_once(' ').unwrap_or((rest, "0"));
+    let (takes, grows) = takes.strip_suffix(" slowly").map_or((takes, false), |takes| (takes, true));
+    let takes: usize = takes.parse().map_err(|_| "a task is `ID MILLISECONDS MIB [slowly]`")?;
     let milliseconds = milliseconds.parse().map_err(|_| "a task is `ID MILLISECONDS`")?;
     let write =
         |what: &str| diary.write(&format!("{what} {id} {}", task.attempt)).map_err(|it| it.to_string());
     write("start")?;
     let eats: usize = std::env::var("DIARIST_EATS").ok().and_then(|it| it.parse().ok()).unwrap_or_default();
-    let eaten: Vec<_> = (0..if task.attempt == 1 { eats } else { 0 }).map(|_| vec![1_u8; 1 << 20]).collect();
-    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    let takes = takes + if task.attempt == 1 { eats } else { 0 };
+    let (pause, rest) = if grows { (milliseconds / takes.max(1) as u64, 0) } else { (0, milliseconds) };
+    let mut eaten = vec![];
+    for _ in 0..takes {
+        eaten.push(vec![1_u8; 1 << 20]);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(rest)).await;
     drop(eaten);
     write("end")
 }

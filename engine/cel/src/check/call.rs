@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use super::{Checked, Checker};
 use crate::ast::{Ast, Kind as Shape};
 use crate::calendar::{self, Clock, During, Field};
-use crate::expression::{Call, Input, Number, Quantified, Quantifier, Text, Truth, Window, WindowFunction};
+use crate::expression::{
+    Call, Constant, Input, Number, Quantified, Quantifier, Text, Truth, Window, WindowFunction,
+};
 use crate::functions::{FUNCTIONS, Form, Function, Run, find};
 use crate::limits::COMPREHENSIONS_MAX;
 use crate::problem::{Code, Span, closest};
@@ -203,9 +205,15 @@ impl Checker<'_> {
             );
         }
         let signal = self.signal(&arguments[0]);
-        let length = self.constant(&arguments[1], Type::Duration);
+        let length = match arguments.get(1) {
+            Some(length) => self.constant(length, Type::Duration),
+            // Without a length it reaches back to the begin.
+            None => Some(Constant::Literal(0.0)),
+        };
         let argument = match of {
-            WindowFunction::Quantile => Some(self.constant(&arguments[2], Type::Number)?),
+            WindowFunction::Quantile
+            | WindowFunction::DecayingQuantile
+            | WindowFunction::DecayingPeakQuantile => Some(self.constant(&arguments[2], Type::Number)?),
             WindowFunction::PredictLinear => Some(self.constant(&arguments[2], Type::Duration)?),
             _ => None,
         };
@@ -218,21 +226,28 @@ impl Checker<'_> {
                 None,
             );
         }
+        if of.is_decaying() && !matches!(unit, Type::Cores | Type::Bytes) {
+            let message = "a decaying histogram is kept of amounts of processor and memory only";
+            let help = Some("write `usage.cpu` or `usage.memory`".to_owned());
+            return self.refuse(Code::Type, &arguments[0].span, message, help);
+        }
         self.bounds(&arguments[1..], &length, argument.as_ref())?;
         let gives = match of {
-            WindowFunction::Count | WindowFunction::Rate | WindowFunction::Deriv => Type::Number,
+            WindowFunction::Count
+            | WindowFunction::Rate
+            | WindowFunction::Deriv
+            | WindowFunction::DecayingSamples
+            | WindowFunction::DecayingLifespan => Type::Number,
             _ => unit,
         };
         Some(self.window(Window { function: of, signal, length, argument }, gives, &ast.span))
     }
 
-    fn bounds(
-        &mut self,
-        arguments: &[Ast],
-        length: &crate::expression::Constant,
-        argument: Option<&crate::expression::Constant>,
-    ) -> Option<()> {
-        use crate::expression::Constant::Literal;
+    fn bounds(&mut self, arguments: &[Ast], length: &Constant, argument: Option<&Constant>) -> Option<()> {
+        use Constant::Literal;
+        if arguments.is_empty() {
+            return Some(());
+        }
         if let Literal(seconds) = length
             && !(1.0..=31.0 * 86_400.0).contains(seconds)
         {

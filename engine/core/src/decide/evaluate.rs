@@ -35,7 +35,8 @@ impl fmt::Display for Why {
     }
 }
 
-type Known = Result<Value, Why>;
+/// A value, or why there is none.
+pub(crate) type Known = Result<Value, Why>;
 
 /// A rule's values over one question.
 pub(super) struct Evaluation<'a> {
@@ -44,10 +45,46 @@ pub(super) struct Evaluation<'a> {
     lets: BTreeMap<&'a str, Known>,
 }
 
-struct Slots {
-    values: Vec<Option<Value>>,
-    why: Vec<Option<Why>>,
-    wall_ms: i64,
+/// Values by slot, and why there is none where there is none.
+pub(crate) struct Slots {
+    pub(crate) values: Vec<Option<Value>>,
+    pub(crate) why: Vec<Option<Why>>,
+    pub(crate) wall_ms: i64,
+}
+
+impl Slots {
+    pub(crate) fn new(known: Vec<Known>, wall_ms: i64) -> Self {
+        Self {
+            why: known.iter().map(|known| known.as_ref().err().cloned()).collect(),
+            values: known.into_iter().map(Result::ok).collect(),
+            wall_ms,
+        }
+    }
+
+    pub(crate) fn set(&mut self, slot: usize, known: &Known) {
+        self.values[slot] = known.as_ref().ok().cloned();
+        self.why[slot] = known.as_ref().err().cloned();
+    }
+
+    pub(crate) fn evaluate(&self, expression: &Expression, what: impl Fn() -> String) -> Known {
+        expression.evaluate(self).map_err(|fault| self.explain(&fault, what))
+    }
+
+    fn explain(&self, fault: &Fault, what: impl Fn() -> String) -> Why {
+        match fault.kind {
+            FaultKind::Absent(slot) => {
+                let unknown = || Why::Missing(format!("input {slot}"));
+                self.why.get(slot).and_then(Clone::clone).unwrap_or_else(unknown)
+            }
+            FaultKind::DivisionByZero(number) => Why::Fault(format!("{}: {number} divided by zero", what())),
+            FaultKind::NotANumber(name) => {
+                Why::Fault(format!("{}: the result of `{name}` is not a number", what()))
+            }
+            FaultKind::Infinite(name) => {
+                Why::Fault(format!("{}: the result of `{name}` is infinite", what()))
+            }
+        }
+    }
 }
 
 impl Values for Slots {
@@ -65,19 +102,14 @@ impl<'a> Evaluation<'a> {
         let rule = &*policy.rule;
         let known: Vec<Known> =
             rule.inputs.iter().enumerate().map(|(slot, input)| know(policy, question, slot, input)).collect();
-        let slots = Slots {
-            why: known.iter().map(|known| known.as_ref().err().cloned()).collect(),
-            values: known.into_iter().map(Result::ok).collect(),
-            wall_ms: question.wall.0,
-        };
+        let slots = Slots::new(known, question.wall.0);
         let mut evaluation = Self { rule, slots, lets: BTreeMap::new() };
         for (name, expression) in &rule.lets {
             let known = evaluation.evaluate(expression, || format!("let {name}"));
             if let Some(slot) =
                 rule.inputs.iter().position(|input| matches!(input, Input::Let(it) if it == name))
             {
-                evaluation.slots.values[slot] = known.as_ref().ok().cloned();
-                evaluation.slots.why[slot] = known.as_ref().err().cloned();
+                evaluation.slots.set(slot, &known);
             }
             evaluation.lets.insert(name, known);
         }
@@ -85,23 +117,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn evaluate(&self, expression: &Expression, what: impl Fn() -> String) -> Known {
-        expression.evaluate(&self.slots).map_err(|fault| self.explain(&fault, what))
-    }
-
-    fn explain(&self, fault: &Fault, what: impl Fn() -> String) -> Why {
-        match fault.kind {
-            FaultKind::Absent(slot) => {
-                let unknown = || Why::Missing(format!("input {slot}"));
-                self.slots.why.get(slot).and_then(Clone::clone).unwrap_or_else(unknown)
-            }
-            FaultKind::DivisionByZero(number) => Why::Fault(format!("{}: {number} divided by zero", what())),
-            FaultKind::NotANumber(name) => {
-                Why::Fault(format!("{}: the result of `{name}` is not a number", what()))
-            }
-            FaultKind::Infinite(name) => {
-                Why::Fault(format!("{}: the result of `{name}` is infinite", what()))
-            }
-        }
+        self.slots.evaluate(expression, what)
     }
 
     fn number(&self, expression: &Expression, name: &str) -> Result<f64, Why> {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{Duration, Expression, Scalar};
+use super::sizing::Sizing;
 use super::{ApiVersion, Metadata};
 
 /// How many workers there should be.
@@ -48,11 +49,16 @@ pub struct RuleSpec {
     /// Named values, each evaluated once; they may use each other, and `explain` shows them.
     #[serde(rename = "let", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lets: BTreeMap<String, Expression>,
-    /// How many workers.
+    /// How many workers; without, their number is left as it is.
+    #[serde(default = "Replicas::as_it_is", skip_serializing_if = "Replicas::is_as_it_is")]
     pub replicas: Replicas,
     /// How fast the number may change, in the words of the HorizontalPodAutoscaler.
     #[serde(default, skip_serializing_if = "Behavior::is_default")]
     pub behavior: Behavior,
+    /// How large the containers of a worker are; without, as their template says. Of several entries the
+    /// first that fits a container holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Sizing>,
     /// How workers leave.
     #[serde(default, skip_serializing_if = "Drain::is_default")]
     pub drain: Drain,
@@ -187,6 +193,19 @@ pub struct Drain {
     /// How many may be asked to leave at once: a number, or a part such as `25%`; all without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_at_once: Option<Scalar>,
+}
+
+impl Replicas {
+    /// As many as there are.
+    pub fn as_it_is() -> Self {
+        let desired = Expression { text: "workers.current".into(), literal: false };
+        Self { desired, min: None, max: Expression { text: "workers.current".into(), literal: false } }
+    }
+
+    /// Whether their number is left as it is.
+    pub fn is_as_it_is(&self) -> bool {
+        *self == Self::as_it_is()
+    }
 }
 
 impl Behavior {

@@ -53,6 +53,9 @@ pub struct WorkloadSpec {
     /// Change nothing in this direction for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Have the containers' requests and limits follow the `resources` of the rule, in place; off without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vertical: bool,
 }
 
 /// What is scaled: on this machine a command, on Kubernetes an object with a scale.

@@ -27,6 +27,11 @@ impl Series {
         self.0.get(step).or(self.0.last()).copied().unwrap_or(Spot::Missing)
     }
 
+    /// How many values were written.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The last number at or before a step.
     pub(super) fn last_value(&self, step: usize) -> Option<f64> {
         let until = self.0.len().min(step + 1);

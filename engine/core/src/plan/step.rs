@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use qscaler_protocol::name::{BootId, Epoch, OfferId, WorkerId};
 use qscaler_protocol::path::Offer;
 
+use crate::resize::Exact;
+
 /// One thing to do. Each may be done twice without harm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +86,13 @@ pub enum Step {
         /// Those that have drained and may be deleted with it, each with the start of its process that said
         /// so: where one takes tasks again, nothing is done.
         released: Vec<(WorkerId, BootId)>,
+    },
+    /// Give containers of a worker other amounts while it works on.
+    Resize {
+        /// Which.
+        worker: WorkerId,
+        /// What each is to have, by its name.
+        containers: BTreeMap<String, Exact>,
     },
     /// Delete what workers reported that are gone.
     Forget {

@@ -1,5 +1,7 @@
 //! From a rule's document to the rule, with all of its problems at once.
 
+mod sizing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,9 +14,10 @@ use super::{By, DOWN_WINDOW, Direction, Drain, Limit, OnError, Parameter, Rule};
 use crate::document::rule as document;
 use crate::document::rule::{PolicyType, RuleDocument, RuleSpec};
 use crate::document::scalar::{Expression as Text, Scalar};
+use crate::document::sizing::Sizing;
 use crate::hash::short;
 use crate::problem::{Code, Finding, Place};
-use crate::signal::{QUEUE_SIGNALS, SIGNALS};
+use crate::signal::{CONTAINER_SIGNALS, QUEUE_SIGNALS, SIGNALS};
 
 /// Checks a rule. Warnings come with a rule, errors instead of one.
 pub fn compile(index: usize, document: &RuleDocument) -> (Option<Rule>, Vec<Finding>) {
@@ -39,8 +42,9 @@ impl Compilation {
     fn rule(&mut self, document: &RuleDocument) -> Option<Rule> {
         let spec = &document.spec;
         let params = parameters(&spec.params);
-        self.compiler = Compiler::new(scope(&params));
-        let lets = self.lets(&spec.lets);
+        let names = scope(&params);
+        self.compiler = Compiler::new(names.clone());
+        let lets = self.lets("/spec/let", &spec.lets);
         let desired = self.expression("/spec/replicas/desired", &spec.replicas.desired, Some(Type::Number));
         let nothing = Text { text: "0".into(), literal: true };
         let min = self.expression(
@@ -50,6 +54,10 @@ impl Compilation {
         );
         let max = self.expression("/spec/replicas/max", &spec.replicas.max, Some(Type::Number));
         self.look_for_unused(spec);
+        self.says_something(spec);
+        let sizings = self.sizings(&names, lets.as_deref().unwrap_or_default(), &spec.resources);
+        // Whoever changes a number that no rule decides means it at once.
+        let window = if spec.replicas.is_as_it_is() { Duration::ZERO } else { DOWN_WINDOW };
         let (drain, on_error) = (self.drain(&spec.drain), self.on_error(spec.on_signal_error.as_deref()));
         let rule = Rule {
             name: document.metadata.name.clone(),
@@ -62,8 +70,9 @@ impl Compilation {
             min: min?,
             max: max?,
             inputs: self.compiler.inputs().to_vec(),
+            sizings: sizings?,
             up: direction(&spec.behavior.scale_up, Duration::ZERO),
-            down: direction(&spec.behavior.scale_down, DOWN_WINDOW),
+            down: direction(&spec.behavior.scale_down, window),
             drain,
             on_error: on_error?,
         };
@@ -86,14 +95,15 @@ impl Compilation {
     }
 
     fn note(&mut self, pointer: &str, problem: qscaler_cel::Problem) {
+        let help = container_help(pointer, &problem).or(problem.help);
         let place = Place { range: Some(problem.span), ..self.place(pointer) };
         let finding = Finding::error(problem.code.into(), place, problem.message);
-        self.findings.push(finding.maybe_help(problem.help));
+        self.findings.push(finding.maybe_help(help));
     }
 
     /// Checks the values under `let` in an order in which each comes after those that it needs.
-    fn lets(&mut self, written: &BTreeMap<String, Text>) -> Option<Vec<(String, Expression)>> {
-        let pointer = |name: &str| format!("/spec/let/{name}");
+    fn lets(&mut self, base: &str, written: &BTreeMap<String, Text>) -> Option<Vec<(String, Expression)>> {
+        let pointer = |name: &str| format!("{base}/{name}");
         let mut waiting: BTreeMap<String, Option<Parsed>> = BTreeMap::new();
         for (name, text) in written {
             self.check_name(name, &pointer(name));
@@ -113,7 +123,7 @@ impl Compilation {
             let Some(name) =
                 waiting.iter().find(|(_, parsed)| needs(parsed).is_empty()).map(|(name, _)| name.clone())
             else {
-                self.note_cycle(&waiting, needs);
+                self.note_cycle(base, &waiting, needs);
                 // What uses them is not wrong by itself.
                 for name in waiting.keys() {
                     self.compiler.declare_let(name, Type::Number);
@@ -134,6 +144,7 @@ impl Compilation {
 
     fn note_cycle(
         &mut self,
+        base: &str,
         waiting: &BTreeMap<String, Option<Parsed>>,
         needs: impl Fn(&Option<Parsed>) -> BTreeSet<String>,
     ) {
@@ -147,7 +158,7 @@ impl Compilation {
         let repeated = path.last().and_then(|last| needs(&waiting[last]).into_iter().next());
         let begin = path.iter().position(|name| Some(name) == repeated.as_ref()).unwrap_or(0);
         let cycle = &path[begin..];
-        let place = self.place(&format!("/spec/let/{}", cycle[0]));
+        let place = self.place(&format!("{base}/{}", cycle[0]));
         let message = match cycle {
             [one] => format!("`{one}` needs itself"),
             several => format!("these need each other: {} -> {}", several.join(" -> "), several[0]),
@@ -159,7 +170,11 @@ impl Compilation {
     fn check_name(&mut self, name: &str, pointer: &str) {
         let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let taken = ["queue", "queues", "tasks", "workers", "params", "usage", "oom"].contains(&name);
+        let groups = CONTAINER_SIGNALS.iter().map(|signal| signal.name.split('.').next().unwrap_or_default());
+        let of_containers = pointer.starts_with("/spec/resources")
+            && groups.chain(["target", "request"]).any(|it| it == name);
+        let taken = ["queue", "queues", "tasks", "workers", "params", "usage", "oom"].contains(&name)
+            || of_containers;
         if good && !taken {
             return;
         }
@@ -178,6 +193,7 @@ impl Compilation {
     fn look_for_unused(&mut self, spec: &RuleSpec) {
         let replicas = &spec.replicas;
         let texts = spec.lets.values().chain([&replicas.desired, &replicas.max]).chain(&replicas.min);
+        let texts = texts.chain(spec.resources.iter().flat_map(Sizing::expressions));
         let used: BTreeSet<String> = texts
             .filter_map(|text| parse(&text.text).ok())
             .flat_map(|parsed| parsed.names().into_keys())
@@ -196,6 +212,17 @@ impl Compilation {
             let place = Place::key(self.index, pointer);
             let finding = Finding::warning(Code::Suspicious, place, format!("nothing uses `{name}`"));
             self.findings.push(finding.help("use it or remove it"));
+        }
+    }
+
+    fn says_something(&mut self, spec: &RuleSpec) {
+        if spec.replicas.is_as_it_is() && spec.resources.is_empty() {
+            let place = Place::key(self.index, "/spec");
+            let finding = Finding::error(Code::MissingField, place, "the field `replicas` is missing");
+            self.findings.push(
+                finding
+                    .help("add `replicas:` (how many workers), `resources:` (how large they are), or both"),
+            );
         }
     }
 
@@ -245,6 +272,23 @@ impl Compilation {
         }
         parsed
     }
+}
+
+/// What to type where a name was found that only the other scope has.
+fn container_help(pointer: &str, problem: &qscaler_cel::Problem) -> Option<String> {
+    if problem.code != qscaler_cel::Code::UnknownName {
+        return None;
+    }
+    let name = problem.message.split('`').nth(1)?;
+    if pointer.starts_with("/spec/resources") {
+        return match name {
+            "request" => Some("`request` is known in `limit`; elsewhere write `target.memory.request` or `template.memory.request`".into()),
+            _ if name.starts_with("target.") => Some("`target` is known in `when`".into()),
+            _ => None,
+        };
+    }
+    let known = CONTAINER_SIGNALS.iter().any(|signal| signal.name == name);
+    known.then(|| format!("`{name}` is of a container: use it under `resources`"))
 }
 
 /// All names that a rule may use, besides its own values.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use qscaler_cel::{Constant, Input, Type, Value, Values, WindowFunction, closest};
 
 use super::compile::typed;
+use super::sizing::Windows;
 use super::{Parameter, Rule};
 use crate::document::scalar::Scalar;
 
@@ -19,7 +20,9 @@ pub struct Policy {
     /// Its parameters, every one.
     pub params: BTreeMap<String, Value>,
     /// The windows that it reads, by slot of the rule's inputs.
-    pub windows: BTreeMap<usize, (WindowKey, Option<f64>)>,
+    pub windows: Windows,
+    /// The windows that each entry of `resources` reads, by slot of the entry's inputs.
+    pub sizing_windows: Vec<Windows>,
 }
 
 /// What makes two windows one: kept by what they are, never by where a rule has them, so that an edit
@@ -74,24 +77,28 @@ impl Policy {
             Constant::Literal(number) => *number,
             Constant::Parameter(name) => params.get(name).and_then(Value::number).unwrap_or(0.0),
         };
-        let mut windows = BTreeMap::new();
-        for (slot, input) in rule.inputs.iter().enumerate() {
-            let Input::Window(window) = input else { continue };
-            let key = WindowKey {
-                signal: window.signal.clone(),
-                function: function_name(window.function),
-                length_ms: (number(&window.length) * 1000.0) as u64,
+        let windows_of = |inputs: &[Input]| -> Windows {
+            let window = |(slot, input): (usize, &Input)| {
+                let Input::Window(window) = input else { return None };
+                let key = WindowKey {
+                    signal: window.signal.clone(),
+                    function: function_name(window.function),
+                    length_ms: (number(&window.length) * 1000.0) as u64,
+                };
+                Some((slot, (key, window.argument.as_ref().map(number))))
             };
-            windows.insert(slot, (key, window.argument.as_ref().map(number)));
-        }
-        Self { rule, params, windows }
+            inputs.iter().enumerate().filter_map(window).collect()
+        };
+        let windows = windows_of(&rule.inputs);
+        let sizing_windows = rule.sizings.iter().map(|sizing| windows_of(&sizing.inputs)).collect();
+        Self { rule, params, windows, sizing_windows }
     }
 
     /// Windows whose length, which a parameter sets, cannot be.
     fn misfitting_windows(&self) -> Vec<Misfit> {
-        let misfit = |(slot, (key, _)): (&usize, &(WindowKey, Option<f64>))| {
-            let Some(Input::Window(window)) = self.rule.inputs.get(*slot) else { return None };
-            if WINDOW_MS.contains(&key.length_ms) {
+        let misfit = |inputs: &[Input], slot: usize, key: &WindowKey| {
+            let Some(Input::Window(window)) = inputs.get(slot) else { return None };
+            if WINDOW_MS.contains(&key.length_ms) || window.function == WindowFunction::MaxEver {
                 return None;
             }
             let param =
@@ -99,7 +106,11 @@ impl Policy {
             let message = format!("`{window}` is {}ms long; a window is 1s to 31d long", key.length_ms);
             Some(Misfit { param, message, help: None })
         };
-        self.windows.iter().filter_map(misfit).collect()
+        let of_sizings = self.rule.sizings.iter().map(|sizing| &sizing.inputs).zip(&self.sizing_windows);
+        let all = std::iter::once((&self.rule.inputs, &self.windows)).chain(of_sizings);
+        all.flat_map(|(inputs, windows)| windows.iter().map(move |(slot, (key, _))| (inputs, *slot, key)))
+            .filter_map(|(inputs, slot, key)| misfit(inputs, slot, key))
+            .collect()
     }
 
     /// What a task is taken to last until some have been measured, in seconds.
@@ -114,7 +125,14 @@ impl Policy {
 
 /// The name under which a window's memory is kept.
 pub(crate) fn function_name(function: WindowFunction) -> String {
-    format!("{function:?}").to_lowercase()
+    match function {
+        // They read one histogram.
+        WindowFunction::DecayingQuantile
+        | WindowFunction::DecayingSamples
+        | WindowFunction::DecayingLifespan => "decaying".to_owned(),
+        WindowFunction::DecayingPeakQuantile => "decayingpeak".to_owned(),
+        plain => format!("{plain:?}").to_lowercase(),
+    }
 }
 
 fn fit(rule: &Rule, name: &str, scalar: &Scalar) -> Result<Value, Misfit> {

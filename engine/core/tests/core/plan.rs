@@ -129,6 +129,7 @@ impl World {
                 }
             }
             Step::Terminate { worker } => self.seen(worker.as_str()).process = Process::Ending,
+            Step::Resize { .. } => {}
             Step::Forget { workers } => self.reports.retain(|worker, _| !workers.contains(worker)),
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod backtest;
 mod check;
 mod decision;
 mod goals;
@@ -26,5 +27,6 @@ fn main() -> ExitCode {
     decision::measure(&mut goals);
     state::measure(&mut goals);
     check::measure(&mut goals);
+    backtest::measure(&mut goals);
     goals.report()
 }

@@ -16,6 +16,7 @@ use qscaler_protocol::name::WorkloadUid;
 use super::interrupted::Interrupted;
 use super::observe::Shown;
 use super::polls::{POLL_EVERY, Polls, Subscription};
+use super::sizes::Sizing;
 use super::{Mode, Order};
 use crate::event::{Event, TargetState};
 use crate::ports::{Asked, Freshness, PortError, Ports};
@@ -49,6 +50,8 @@ pub(super) struct Hold {
     pub(super) rollout: Option<RolloutState>,
     /// How things were with what makes the workers, when that was told last.
     pub(super) target: Option<TargetState>,
+    /// What is known of the sizes of the workers.
+    pub(super) sizing: Sizing,
     /// When everything was read as it is.
     pub(super) read_live: Option<Time>,
     stored_at: Time,
@@ -122,6 +125,7 @@ impl Keeper {
             shown: Shown::default(),
             rollout: None,
             target: None,
+            sizing: Sizing::default(),
             read_live: None,
             stored_at,
         })

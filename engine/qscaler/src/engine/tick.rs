@@ -1,5 +1,6 @@
 //! One tick of one workload: observe (IO), decide, plan, apply (IO), remember.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::Span;
@@ -17,14 +18,17 @@ use qscaler_protocol::name::{Epoch, WorkerId, WorkloadUid};
 use super::Mode;
 use super::keeper::{Hold, Keeper};
 use super::observe::Observed;
+use super::sizes::says_sizes;
 use crate::event::Event;
 use crate::ports::{Adopt, Asked, ControlPath, Freshness, Version};
 
 /// What was decided, or is to hold while there is no rule.
-struct Decided {
+pub(super) struct Decided {
     question: Question,
-    decision: Decision,
-    policy: Policy,
+    pub(super) decision: Decision,
+    pub(super) policy: Policy,
+    /// All signals, where sizes are asked for.
+    pub(super) samples: BTreeMap<String, Sample>,
 }
 
 impl Keeper {
@@ -41,10 +45,10 @@ impl Keeper {
         if let Some(decided) = &decided {
             self.tell(hold, decided, &observed);
         }
-        let mut plan = self.plan(hold, &observed, decided.as_ref());
+        let mut plan = self.plan_with_sizes(hold, &mut observed, decided.as_ref());
         if !plan.is_empty() && freshness == Freshness::Seen {
             observed = self.observe(hold, Freshness::Live, Some(observed.poll)).await?;
-            plan = self.plan(hold, &observed, decided.as_ref());
+            plan = self.plan_with_sizes(hold, &mut observed, decided.as_ref());
         }
         let acts = observed.acts(&hold.order);
         self.tell_rollout(hold, plan.rollout.clone());
@@ -85,6 +89,8 @@ impl Keeper {
         let mut samples = signals(&reading, &policy, memory, observed.now);
         memory.resume(&policy, current, observed.now);
         memory.feed(&policy, &samples, observed.now);
+        let of_sizes = says_sizes(&policy) && hold.order.workload.sized;
+        let of_sizes = if of_sizes { samples.clone() } else { BTreeMap::new() };
         let question = Question {
             at: observed.now,
             wall: self.ports.clock.wall(),
@@ -96,7 +102,7 @@ impl Keeper {
             stopping: hold.order.mode >= Mode::Drain && observed.found.is_none(),
         };
         let decision = decide(&policy, &question);
-        Some(Decided { question, decision, policy })
+        Some(Decided { question, decision, policy, samples: of_sizes })
     }
 
     fn tell(&self, hold: &Hold, decided: &Decided, observed: &Observed) {
@@ -127,7 +133,7 @@ impl Keeper {
     }
 
     /// What to do; nothing where that is only shown, or where the control path could not be read.
-    fn plan(&self, hold: &Hold, observed: &Observed, decided: Option<&Decided>) -> Plan {
+    pub(super) fn plan(&self, hold: &Hold, observed: &Observed, decided: Option<&Decided>) -> Plan {
         if !(observed.acts(&hold.order) || observed.owes()) || observed.unread.is_some() {
             return Plan::default();
         }
@@ -144,7 +150,7 @@ impl Keeper {
             by: hold.order.workload.target.leave,
             at_once_max: of_rule.filter(|_| !stopping).map_or(u32::MAX, |drain| drain.at_once_max(current)),
             deadline: hold.order.workload.target.deadline.or(of_rule.and_then(|drain| drain.deadline)),
-            rollout: hold.order.workload.target.made.rollout(desired),
+            rollout: hold.rollout(desired),
         };
         situation.plan(desired, drain, Epoch::from_random(self.ports.random.bits()))
     }
@@ -223,7 +229,19 @@ impl Keeper {
             Step::RaiseFloor { epoch, floor } => {
                 control.raise_floor(uid, epoch, *floor).await?;
             }
-            Step::Start { name } => platform.start(uid, &hold.order.workload, name).await?,
+            Step::Start { name } => {
+                let sizes = &hold.sizing.births;
+                let plain = platform.start(uid, &hold.order.workload, name, sizes).await?;
+                if let Some(hindrance) = plain {
+                    hold.sizing.bear_plain(hindrance, self.ports.clock.now());
+                }
+            }
+            Step::Resize { worker, containers } => {
+                if let Some(hindrance) = platform.resize(uid, worker, containers).await? {
+                    hold.sizing.refuse(containers, hindrance, self.ports.clock.now());
+                    return Ok(false);
+                }
+            }
             Step::Remove { worker } => {
                 return Ok(
                     self.may_be_removed(uid, control, worker).await? && platform.remove(uid, worker).await?
@@ -278,7 +296,7 @@ impl Keeper {
         acts: bool,
         (done, rolls): (&[Step], bool),
     ) {
-        let Some(Decided { question, decision, policy }) = decided else { return };
+        let Some(Decided { question, decision, policy, .. }) = decided else { return };
         // Of the memory that was decided with, and only where somebody will read it.
         let wanted = hold.recorder.wants(&policy, &question, &decision, done);
         let memory_hash = wanted.then(|| hold.memory.hash());
@@ -289,7 +307,8 @@ impl Keeper {
         hold.memory.remember(&policy, &decision, changes, question.at);
         if let Some(memory_hash) = memory_hash {
             let line =
-                Line::new(&self.key, &policy, memory_hash, (&question, &decision), (acts, done.to_vec()));
+                Line::new(&self.key, &policy, memory_hash, (&question, &decision), (acts, done.to_vec()))
+                    .with_sizes(hold.sizing.answered.clone());
             if let Err(error) = self.ports.store.record(&hold.uid, &line, &policy.rule.document).await {
                 let reason = format!("the record cannot be kept: {error}");
                 self.ports.listen.hear(&Event::MemoryFailed { workload: self.key.clone(), reason });
@@ -324,6 +343,7 @@ fn changes(done: &[Step]) -> Done {
             // Where something else makes the workers the number itself tells.
             Step::Mark { .. }
             | Step::Scale { .. }
+            | Step::Resize { .. }
             | Step::Adopt { .. }
             | Step::RaiseFloor { .. }
             | Step::Release { .. }

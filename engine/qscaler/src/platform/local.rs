@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use qscaler_core::fleet::{Seen, Usage};
+use qscaler_core::fleet::{Inside, Part, Seen, Usage};
 use qscaler_core::interrupted::{self, Fate};
+use qscaler_core::resize::{Exact, Hindrance, Used};
 use qscaler_core::time::Time;
+use qscaler_core::vertical::{ContainerKind, Measured, Resources};
 use qscaler_core::workload::Workload;
 use qscaler_protocol::environment;
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
@@ -31,6 +33,8 @@ use crate::store::SqliteStore;
 use process::{Ending, Recipe};
 use row::{Row, Rows, State};
 
+/// What rules call the process of a worker, where pods have containers.
+const PROCESS: &str = "worker";
 /// Processor time is averaged over at least this long.
 const USAGE_EVERY: Duration = Duration::from_secs(2);
 /// A process that ran this long before it ended badly is started again at once.
@@ -222,7 +226,7 @@ impl Local {
         self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn usage(&self) -> BTreeMap<u32, Usage> {
+    fn usage_of_sessions(&self) -> BTreeMap<u32, Usage> {
         let mut sample = self.inner.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let now = wall_clock();
         let passed = sample.at.map(|at| now.since(at));
@@ -253,29 +257,49 @@ fn is_alive(engine: &str) -> bool {
 
 #[async_trait]
 impl Platform for Local {
-    async fn fleet(
-        &self,
-        uid: &WorkloadUid,
-        _workload: &Workload,
-        _freshness: Freshness,
-    ) -> Asked<Vec<Seen>> {
+    async fn fleet(&self, uid: &WorkloadUid, workload: &Workload, _freshness: Freshness) -> Asked<Vec<Seen>> {
         let mut fleet = vec![];
-        let usage = self.usage();
+        let usage = self.usage_of_sessions();
         for row in self.inner.rows.of(uid).await? {
             if let Some(row) = self.tend(row).await? {
-                fleet.push(row.seen(usage.get(&row.pid).copied()));
+                let mut seen = row.seen(usage.get(&row.pid).copied());
+                if workload.sized {
+                    let since = Some(seen.since);
+                    seen.containers = vec![Inside { name: PROCESS.into(), since, ..Inside::default() }];
+                }
+                fleet.push(seen);
             }
         }
         Ok(fleet)
     }
 
-    async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()> {
+    async fn start(
+        &self,
+        uid: &WorkloadUid,
+        workload: &Workload,
+        name: &str,
+        _sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>> {
         let recipe = Recipe::of(workload)?;
         self.inner.rows.create(uid, name, &self.fresh_worker(), &recipe).await?;
         if let Some(row) = self.inner.rows.named(uid, name).await? {
             self.tend(row).await?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    fn parts(&self, _workload: &Workload) -> Vec<Part> {
+        vec![Part { name: PROCESS.into(), kind: ContainerKind::Main, template: Resources::default() }]
+    }
+
+    async fn usage(&self, uid: &WorkloadUid) -> Asked<Used> {
+        let (usage, at) = (self.usage_of_sessions(), wall_clock());
+        let used = |row: Row| {
+            let Usage { cpu, memory } = *usage.get(&row.pid)?;
+            let measured = Measured { at, cpu: Some(cpu), memory: Some(memory) };
+            Some(((row.worker, PROCESS.to_owned()), measured))
+        };
+        Ok(self.inner.rows.of(uid).await?.into_iter().filter_map(used).collect())
     }
 
     async fn remove(&self, _uid: &WorkloadUid, worker: &WorkerId) -> Asked<bool> {

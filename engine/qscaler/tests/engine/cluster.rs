@@ -22,6 +22,7 @@ mod qworkers;
 mod rollouts;
 mod secrets;
 mod shop;
+mod sizes;
 mod unborn;
 mod workloads;
 

@@ -115,6 +115,32 @@ fn an_outage_lowers_nothing() {
     });
 }
 
+#[test]
+fn nobody_who_says_what_containers_use_delays_a_tick_and_it_is_told() {
+    in_paused_time(async {
+        let world = World::new(seed());
+        world.at(|state| state.mute = true);
+        let sized = "  resources: [{container: worker, memory: {request: usage.memory * 1.1}}]\n";
+        let files = [
+            ("rule.yaml", format!("{RULE}{sized}")),
+            ("workload.yaml", format!("{WORKLOAD}  vertical: true\n")),
+        ];
+        let found = files.map(|(path, text)| Found { path: path.into(), text: Ok(text) });
+        let update = Catalog::default().update(found.into());
+        assert_eq!(update.problems, []);
+        let keep = |assignment: Assignment| (assignment, Mode::Keep);
+        let mut engine = Engine::new(world.ports());
+        engine.set(update.catalog.assignments().into_iter().map(keep).collect(), Mode::Drain);
+        world.begin();
+        world.at(|state| state.arrivals_per_mille = 300);
+        pass(90).await;
+        let workers = world.workers();
+        assert!(workers >= 6, "{workers} workers");
+        let told = world.at(|state| state.events.iter().any(|it| it.contains("NoUsage")));
+        assert!(told, "nobody answers, and that is told");
+    });
+}
+
 /// First process within 1.5 s after the first task.
 async fn first_task_starts_a_worker(world: &World, situation: &str) {
     let (put_at, started) = (world.now(), world.at(|state| state.starts.len()));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod adopt;
+mod backtest;
 mod badinput;
 mod cli;
 #[cfg(feature = "kubernetes")]

@@ -17,6 +17,7 @@ use qscaler_core::document::rule::RuleDocument;
 use qscaler_core::fleet::{Process, Seen};
 use qscaler_core::ledger::Ledger;
 use qscaler_core::record::Line;
+use qscaler_core::resize::{Exact, Hindrance, Used};
 use qscaler_core::signal::Measure;
 use qscaler_core::time::Time;
 use qscaler_core::workload::{self, Workload};
@@ -95,6 +96,8 @@ pub(crate) struct State {
     pub(crate) silent: bool,
     /// The source and the control path answer nothing.
     pub(crate) down: bool,
+    /// What containers use is asked in vain: there is no answer.
+    pub(crate) mute: bool,
     /// Tasks per 1,000 steps.
     pub(crate) arrivals_per_mille: u64,
     /// When each worker was started.
@@ -463,6 +466,13 @@ impl ControlPath for World {
 
 #[async_trait]
 impl Platform for World {
+    async fn usage(&self, _uid: &WorkloadUid) -> Asked<Used> {
+        if self.at(|state| state.mute) {
+            std::future::pending::<()>().await;
+        }
+        Ok(Used::new())
+    }
+
     async fn fleet(
         &self,
         _uid: &WorkloadUid,
@@ -472,7 +482,13 @@ impl Platform for World {
         Ok(self.at(|state| state.workers.values().map(|worker| worker.seen.clone()).collect()))
     }
 
-    async fn start(&self, _uid: &WorkloadUid, _workload: &Workload, name: &str) -> Asked<()> {
+    async fn start(
+        &self,
+        _uid: &WorkloadUid,
+        _workload: &Workload,
+        name: &str,
+        _sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>> {
         self.delay().await;
         let now = self.now();
         let id = WorkerId::from_random(self.bits());
@@ -483,7 +499,7 @@ impl Platform for World {
             let worker = Worker::new(seen, now + starts_in);
             state.workers.entry(name.to_owned()).or_insert(worker);
         });
-        Ok(())
+        Ok(None)
     }
 
     async fn remove(&self, _uid: &WorkloadUid, _worker: &WorkerId) -> Asked<bool> {

@@ -283,6 +283,8 @@ impl World {
                 }
                 true
             }
+            // Sizes interrupt nobody; the model has none.
+            Step::Resize { .. } => true,
             Step::Forget { workers } => {
                 self.reports.change(|reports| reports.retain(|id, _| !workers.contains(id)));
                 true

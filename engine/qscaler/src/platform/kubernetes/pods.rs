@@ -4,9 +4,15 @@
 //! version that was looked at, so that what has changed meanwhile is left alone.
 
 mod adoption;
+mod containers;
 mod fate;
+mod quantity;
+mod range;
+mod resize;
 mod template;
+mod usage;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +21,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use qscaler_core::fleet::{Process, Seen};
+use qscaler_core::fleet::{Part, Process, Seen};
+use qscaler_core::resize::{Exact, Hindrance, Range, Used};
 use qscaler_core::time::Time;
 use qscaler_core::workload::{Made, Workload};
 use qscaler_protocol::name::{WorkerId, WorkloadUid};
@@ -31,6 +38,8 @@ use super::targets::Targets;
 use crate::ports::{Asked, Found, Freshness, Platform, PortError};
 
 pub(super) use adoption::announced_hash;
+pub(super) use containers::parts;
+pub(super) use quantity::resources;
 pub(super) use template::OWNER_LABEL;
 use template::{HASH_LABEL, label_of, pod};
 
@@ -107,6 +116,33 @@ impl Pods {
         Err(PortError::new(format!("take over the pods of {}", object.key()), reason))
     }
 
+    /// Creates a pod; that it exists is success.
+    async fn create(&self, object: &Object, name: &str, pod: Value) -> Result<(), Uncreated> {
+        let pod: Pod = serde_json::from_value(pod)
+            .map_err(|error| PortError::new(format!("spec.podSpec of {}", object.key()), error))?;
+        let api = self.api(object);
+        match api.create(&PostParams::default(), &pod).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => match api.get_opt(name).await {
+                Ok(Some(there)) if owner(&there) != Some(object.uid.as_str()) => {
+                    let reason = "somebody else has a pod of this name; rename it, or the QWorker";
+                    Err(PortError::new(format!("create the pod {name}"), reason).into())
+                }
+                // An answer was lost, or another engine was first.
+                Ok(_) => Ok(()),
+                Err(error) => Err(failed(&format!("read the pod {name}"), &error).into()),
+            },
+            Err(error) => {
+                let refused = resize::refused(name, &error);
+                let error = failed(&format!("create the pod {name}"), &error);
+                Err(match refused {
+                    Some(hindrance) => Uncreated::Refused(hindrance, error),
+                    None => error.into(),
+                })
+            }
+        }
+    }
+
     /// The pods that a QWorker owns.
     async fn owned(&self, object: &Object, freshness: Freshness) -> Asked<Vec<Arc<Pod>>> {
         if freshness == Freshness::Seen {
@@ -116,6 +152,26 @@ impl Pods {
         let list = self.api(object).list(&of_owner).await;
         let list = list.map_err(|error| failed(&format!("list the pods of {}", object.key()), &error))?;
         Ok(list.items.into_iter().map(Arc::new).collect())
+    }
+}
+
+/// Why there is no pod.
+enum Uncreated {
+    /// Nobody may have one of this size, or nobody may have such a pod at all.
+    Refused(Hindrance, PortError),
+    Failed(PortError),
+}
+
+impl From<PortError> for Uncreated {
+    fn from(error: PortError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Uncreated> for PortError {
+    fn from(error: Uncreated) -> Self {
+        let (Uncreated::Refused(_, error) | Uncreated::Failed(error)) = error;
+        error
     }
 }
 
@@ -141,6 +197,10 @@ impl Platform for Pods {
                 // So workers of the first SDK say that they leave: they finish their task and delete the pod.
                 seen.process = Process::Ending;
             }
+            if workload.sized {
+                seen.containers = containers::inside(&pod);
+                seen.resizing = containers::resizing(&pod);
+            }
             if is_own && is_over(&pod) && pod.metadata.deletion_timestamp.is_none() {
                 // Nothing of it runs any more, and nothing will. It is replaced under another name.
                 delete(&self.api(&object), &pod, Exactly::Uid).await?;
@@ -150,28 +210,62 @@ impl Platform for Pods {
         Ok(fleet)
     }
 
-    async fn start(&self, uid: &WorkloadUid, workload: &Workload, name: &str) -> Asked<()> {
+    async fn start(
+        &self,
+        uid: &WorkloadUid,
+        workload: &Workload,
+        name: &str,
+        sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>> {
         let Made::Pod(template) = &workload.target.made else {
             return Err(PortError::new(workload.key(), "its workers are no pods"));
         };
         let object = self.objects.of(uid)?;
         let pods = self.watched(&object);
-        let pod = pod(workload, template, &object, (name, announced_hash(&pods, &template.hash)));
-        let pod: Pod = serde_json::from_value(pod)
-            .map_err(|error| PortError::new(format!("spec.podSpec of {}", workload.key()), error))?;
-        let api = self.api(&object);
-        match api.create(&PostParams::default(), &pod).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => match api.get_opt(name).await {
-                Ok(Some(there)) if owner(&there) != Some(object.uid.as_str()) => {
-                    let reason = "somebody else has a pod of this name; rename it, or the QWorker";
-                    Err(PortError::new(format!("create the pod {name}"), reason))
-                }
-                // An answer was lost, or another engine was first.
-                Ok(_) => Ok(()),
-                Err(error) => Err(failed(&format!("read the pod {name}"), &error)),
-            },
-            Err(error) => Err(failed(&format!("create the pod {name}"), &error)),
+        let mut pod = pod(workload, template, &object, (name, announced_hash(&pods, &template.hash)));
+        let plain = pod.clone();
+        resize::born_with(&mut pod, sizes);
+        match self.create(&object, name, pod).await {
+            Ok(()) => Ok(None),
+            // Rather a worker of the old size than none.
+            Err(Uncreated::Refused(hindrance, _)) if !sizes.is_empty() => {
+                self.create(&object, name, plain).await.map_err(PortError::from)?;
+                Ok(Some(hindrance))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn parts(&self, workload: &Workload) -> Vec<Part> {
+        match &workload.target.made {
+            Made::Pod(template) => parts(&template.spec),
+            Made::Process(_) | Made::Replica(_) => vec![],
+        }
+    }
+
+    async fn usage(&self, uid: &WorkloadUid) -> Asked<Used> {
+        let object = self.objects.of(uid)?;
+        let (selector, pods) = self.measured(&object)?;
+        usage::usage(&self.client, &object.namespace, &selector, &pods).await
+    }
+
+    async fn rival(&self, uid: &WorkloadUid) -> Asked<Option<String>> {
+        usage::rival(&self.client, &self.objects.of(uid)?).await
+    }
+
+    async fn ranges(&self, uid: &WorkloadUid) -> Asked<Vec<Range>> {
+        range::ranges(&self.client, &self.objects.of(uid)?.namespace).await
+    }
+
+    async fn resize(
+        &self,
+        uid: &WorkloadUid,
+        worker: &WorkerId,
+        sizes: &BTreeMap<String, Exact>,
+    ) -> Asked<Option<Hindrance>> {
+        match self.find(uid, worker).await? {
+            Some((api, pod)) => resize::resize(&api, &pod, sizes).await,
+            None => Ok(None),
         }
     }
 
@@ -290,6 +384,8 @@ fn seen(pod: &Pod, hash: Option<&str>) -> Option<Seen> {
         outdated: made_of.zip(hash).is_some_and(|(of, now)| of != label_of(now)),
         unready: !is_ready(pod),
         marked: pod.annotations().get(DELETION_COST).is_some_and(|cost| cost == LOWEST_COST),
+        containers: vec![],
+        resizing: None,
     })
 }
 

@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use qscaler_core::resize::Exact;
+
 use super::objects::{Kind, Object, Objects};
-use super::pods::OWNER_LABEL;
+use super::pods::{OWNER_LABEL, resources};
 use super::{MANAGER, Unfit};
 use crate::event::Event;
 use crate::ports::Listen;
@@ -210,9 +212,19 @@ fn status(object: &Object, report: &Report, since: &Since) -> Value {
     if let Some(length) = report.length {
         status["queueLength"] = json!(length);
     }
+    if let Some(sizes) = &news.sizes {
+        status["containers"] = sizes.containers.iter().map(|(name, size)| container(name, *size)).collect();
+    }
     let condition = |it: Condition| it.written(since.get(it.of).copied().unwrap_or_else(Timestamp::now));
     status["conditions"] = news.conditions().into_iter().map(condition).collect();
     status
+}
+
+/// What a container should have.
+fn container(name: &str, size: Exact) -> Value {
+    let mut container = resources(size);
+    container["name"] = json!(name);
+    container
 }
 
 /// What `kubectl describe` is to show.
@@ -230,6 +242,11 @@ fn notices(before: &News, report: &Report) -> Vec<Notice> {
     {
         let note = format!("from {from} to {to}: {}", report.sentence);
         notices.push(notice(EventType::Normal, "Scaled", &note, "Scale"));
+    }
+    let sizes = |news: &News| news.sizes.as_ref().map(|sizes| sizes.containers.clone());
+    if let Some(to) = sizes(&report.news).filter(|to| !to.is_empty() && sizes(before).as_ref() != Some(to)) {
+        let note: Value = to.iter().map(|(name, size)| container(name, *size)).collect();
+        notices.push(notice(EventType::Normal, "Resized", &note.to_string(), "Resize"));
     }
     let before = before.conditions();
     for now in report.news.conditions() {
@@ -270,6 +287,9 @@ impl Listen for Reporter {
             }
             Event::Target { workload, target } => {
                 self.change(workload, |report| report.news.target = Some((**target).clone()));
+            }
+            Event::Sizes { workload, sizes } => {
+                self.change(workload, |report| report.news.sizes = Some((**sizes).clone()));
             }
             Event::NoRule { workload } => self.change(workload, |report| {
                 report.news.ready.get_or_insert_with(|| Condition::not_ready("NoRule", "it has no rule"));

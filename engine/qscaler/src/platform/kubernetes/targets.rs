@@ -25,6 +25,7 @@ use qscaler_protocol::name::WorkloadUid;
 
 use super::controller::Stores;
 use super::objects::{Kind, Object, Objects};
+use super::pods::parts;
 use super::{MANAGER, failed};
 use crate::ports::{Asked, Found, Freshness, PortError};
 pub(super) use conflict::{LAST_APPLIED, last_applied};
@@ -104,6 +105,13 @@ impl Targets {
         }
     }
 
+    /// What chooses the pods of a Workload's target, and those that the watch tells of.
+    pub(super) fn selected(&self, id: &WorkloadUid) -> Asked<(String, Vec<Arc<Pod>>)> {
+        let watching =
+            self.of(id).ok_or_else(|| PortError::new(id.as_str(), "its target was not read yet"))?;
+        Ok((watching.selector.clone(), watching.pods()))
+    }
+
     /// Asks for another number of replicas, if nothing of the target has changed since it was read live.
     pub(super) async fn ask_for(&self, id: &WorkloadUid, from: u32, to: u32) -> Asked<bool> {
         let object = self.objects.of(id)?;
@@ -161,6 +169,7 @@ impl Targets {
             conflict: conflict::conflict(target, &there, &autoscalers, &scaled_objects),
             lacks: template.and_then(|spec| wiring::lacks(spec, &object.key(), victims)),
             grace: template.map(wiring::grace),
+            parts: template.map(parts).unwrap_or_default(),
         };
         Ok((there.resource_version().unwrap_or_default(), found))
     }

@@ -87,6 +87,7 @@ pub fn workload(qworker: &QWorker, find: impl Fn(&str) -> Option<ScalerConfig>) 
         // Whoever writes a QWorker wants its pods.
         mode: Mode::Act,
         pause: spec.pause.as_ref().and_then(|pause| serde_json::from_value(json!(pause)).ok()),
+        sized: scale.activate_vpa,
     })
 }
 

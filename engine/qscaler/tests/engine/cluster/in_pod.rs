@@ -102,6 +102,29 @@ async fn scale_a_deployment_and_a_stateful_set(shop: &Shop) {
     shop.every_task_was_done_once(8);
 }
 
+/// A worker gets another size in place once its use is known: the shipped rule asks for 32 Mi at least.
+async fn size_a_worker(shop: &Shop) {
+    shop.create("sizes", 1, |it| {
+        it["spec"]["scaleConfig"]["activateVPA"] = json!(true);
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+    })
+    .await;
+    shop.until("its worker has another size", async |shop| {
+        let pods = shop.pods().await;
+        let sized = pods.iter().filter(|pod| pod.name_any().starts_with("sizes-"));
+        let request = |pod: &Pod| {
+            let pod = json!(pod);
+            let text = pod["spec"]["containers"][0]["resources"]["requests"]["memory"].as_str()?;
+            qscaler_cel::unit::bytes(text)
+        };
+        sized.filter_map(request).any(|bytes| bytes >= f64::from(32 << 20))
+    })
+    .await;
+    shop.qworkers().delete("sizes", &DeleteParams::default()).await.unwrap();
+    shop.until("its QWorker is gone", async |shop| shop.qworkers().get_opt("sizes").await.unwrap().is_none())
+        .await;
+}
+
 #[tokio::test]
 async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() {
     let shop = Shop::open().await;
@@ -118,6 +141,7 @@ async fn it_does_its_work_from_the_manifest_with_no_right_too_many_or_too_few() 
     };
     shop.until("its workers are gone", async |shop| workers(shop).await == 0).await;
     scale_a_deployment_and_a_stateful_set(&shop).await;
+    size_a_worker(&shop).await;
     // Another engine takes over in an orderly way, and what was measured with it.
     let engines: Api<Pod> = shop.cluster.api();
     for pod in shop.pods().await.iter().filter(|pod| pod.name_any().starts_with("qscaler-")) {

@@ -33,6 +33,9 @@ from qscaler.task import Lease, Leased, Task
 
 #: A wait at the server that was to end is asked to do so again after this many seconds.
 UNBLOCK_EVERY = 0.05
+#: What a worker held when it ended without a word is taken again after so many seconds, or after its lease,
+#: when it starts again under its name.
+AFTER_ITS_WORKER = 5.0
 
 ATTEMPTS = Script("attempts")
 BURY = Script("bury")
@@ -131,7 +134,7 @@ class RedisQueue(Queue):
         Each of these attempts has failed, and a task that takes its worker down must not be tried for ever.
         """
         if not self._has_begun:
-            self._reap_from(self._worker)
+            self._reap(its_own=True)
             self._has_begun = True
 
     def _lost_answer(self) -> None:
@@ -360,10 +363,10 @@ class RedisQueue(Queue):
 
     def reap(self) -> int:
         """See `Queue`."""
-        return self._reap_from()
+        return self._reap(its_own=False)
 
-    def _reap_from(self, *also: str) -> int:
-        """Takes tasks from holders that have given no sign of life, and from this one, where it is named."""
+    def _reap(self, its_own: bool) -> int:
+        """Takes tasks from holders that have given no sign of life, and its own, those of the life before."""
         back = 0
         for keys in self._queues:
             names = [
@@ -377,7 +380,9 @@ class RedisQueue(Queue):
                 keys.interrupted,
             ]
             limits = (keys.processing, self._settings.attempts_max)
-            back += int(self._server.run(REAP, names, *limits, *also))
+            pause = int(min(self._settings.lease, AFTER_ITS_WORKER) * 1000)
+            own = (self._worker, pause) if its_own else ()
+            back += int(self._server.run(REAP, names, *limits, *own))
         return back
 
     def report(self, report: Report) -> Answer:

@@ -1,6 +1,7 @@
 //! What a worker holds on the Redis server, and how it lets go of it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use redis::ScriptInvocation;
 use tokio::time::Instant;
@@ -11,6 +12,10 @@ use super::scripts::Taken;
 use super::{OwnQueue, RedisQueue, milliseconds, no_answer};
 use crate::queue::Error;
 use crate::task::{Lease, Leased, Task};
+
+/// What a worker held when it ended without a word is taken again after so long, or after its lease, when it starts
+/// again under its name.
+const AFTER_ITS_WORKER: Duration = Duration::from_secs(5);
 
 /// A task that this worker holds.
 pub(super) struct Held {
@@ -67,7 +72,7 @@ impl RedisQueue {
             script.key(&keys.dead).key(&keys.errors).key(&keys.interrupted);
             script.arg(&keys.processing).arg(self.settings.attempts_max);
             if let Some(also) = also {
-                script.arg(also.as_str());
+                script.arg(also.as_str()).arg(milliseconds(self.settings.lease.min(AFTER_ITS_WORKER)));
             }
             back += self.server.run::<usize>(&script).await?;
         }

@@ -148,7 +148,7 @@ async fn a_worker_that_starts_again_under_its_name_goes_on() {
     let server = RedisServer::start(&[]);
     let settings =
         Settings::new(server.url(), ["p", "q"]).identity(WorkloadUid::new("w"), WorkerId::new("one"));
-    let tasks = ["1", "2", "3", "4", "5"];
+    let tasks = ["1", "2", "3", "4", "5", "6"];
     redis::cmd("LPUSH").arg("q").arg(&tasks).exec(&mut server.connect().unwrap()).unwrap();
     let mut got = vec![];
     for _ in 0..2 {
@@ -165,5 +165,6 @@ async fn a_worker_that_starts_again_under_its_name_goes_on() {
             };
         }
     }
-    assert_eq!(got, &tasks[..4]);
+    // What the first one held comes later.
+    assert_eq!(got, ["1", "2", "4", "5"]);
 }

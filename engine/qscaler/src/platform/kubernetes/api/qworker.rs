@@ -100,7 +100,7 @@ pub struct ScaleConfig {
     /// Workers per task that waits or runs, where no rule is named.
     #[schemars(extend("x-kubernetes-validations" = schema::not_negative()))]
     pub scaling_factor: i64,
-    /// Give new pods requests that follow what containers used.
+    /// Have the pods' requests and limits follow what their containers use, by the `resources` of the rule.
     #[serde(default, rename = "activateVPA")]
     #[schemars(required, extend("default" = false))]
     pub activate_vpa: bool,
@@ -194,6 +194,10 @@ pub struct QWorkerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// The requests and limits that the containers of new pods get, and of running ones where they can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::containers")]
+    pub containers: Vec<Value>,
     /// The places to leave that were offered. The engine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]

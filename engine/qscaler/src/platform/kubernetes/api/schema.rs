@@ -71,6 +71,25 @@ pub(super) fn usage(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// What containers should have, each by its name.
+pub(super) fn containers(_: &mut SchemaGenerator) -> Schema {
+    let amounts = json!({ "type": "object", "additionalProperties": { "x-kubernetes-int-or-string": true } });
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+                "name": { "type": "string" },
+                "requests": amounts,
+                "limits": amounts,
+            },
+        },
+    })
+}
+
 /// An object of the engine's own.
 pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })

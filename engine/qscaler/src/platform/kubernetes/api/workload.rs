@@ -59,6 +59,9 @@ pub struct WorkloadSpec {
     /// Change nothing in this direction for now: `up`, `down` or `both`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Have the containers' requests and limits follow the `resources` of the rule, in place; off without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vertical: bool,
 }
 
 /// What is scaled.
@@ -164,6 +167,10 @@ pub struct WorkloadStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// The requests and limits that the containers of new pods get, and of running ones where they can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::containers")]
+    pub containers: Vec<Value>,
     /// The places to leave that were offered. The engine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::opaque")]

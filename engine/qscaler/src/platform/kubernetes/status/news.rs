@@ -4,8 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use qscaler_core::plan::RolloutState;
+use qscaler_core::resize::Why;
 
-use crate::event::TargetState;
+use crate::event::{SizesState, TargetState};
 
 /// What is told at once.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub(super) struct News {
     pub(super) rollout: Option<RolloutState>,
     /// How things are with what makes the workers, where that is not the engine.
     pub(super) target: Option<TargetState>,
+    /// How large its workers should be, where it says that.
+    pub(super) sizes: Option<SizesState>,
     /// What is decided is done.
     pub(super) acts: bool,
     /// What is wrong with the object as it is written.
@@ -64,6 +67,8 @@ pub(in super::super) struct Condition {
 const READY: &str = "Ready";
 /// Whether all workers are made of the present template.
 const UPDATED: &str = "Updated";
+/// Whether all containers have the sizes that the rule says.
+const SIZED: &str = "Sized";
 /// Whether all rules hold as they are written.
 const RULES: &str = "RulesRead";
 /// Whether somebody else scales the target.
@@ -133,7 +138,8 @@ impl News {
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let of_target = self.target.as_ref().map(of_target);
         let updated = self.desired.filter(|_| of_target.is_none()).map(|_| self.updated());
-        let of_all = self.readiness().into_iter().chain(updated).chain(self.rules.clone());
+        let sized = self.sizes.as_ref().map(sized);
+        let of_all = self.readiness().into_iter().chain(updated).chain(sized).chain(self.rules.clone());
         of_all.chain(of_target.into_iter().flatten()).collect()
     }
 
@@ -157,6 +163,33 @@ impl News {
             }
         };
         Condition { of: UPDATED, holds, reason, message }
+    }
+}
+
+fn sized(sizes: &SizesState) -> Condition {
+    let (holds, reason, message) = match &sizes.hindrance {
+        Some(hindrance) => (false, word(hindrance.why), hindrance.message.clone()),
+        None if !sizes.acts => (true, "Observing", ONLY_SHOWS.to_owned()),
+        None => {
+            (true, "AsDecided", "every container has the size that the rule says, or is getting it".into())
+        }
+    };
+    Condition { of: SIZED, holds, reason, message }
+}
+
+fn word(why: Why) -> &'static str {
+    match why {
+        Why::Conflict => "Conflict",
+        Why::NoResources => "NoResources",
+        Why::Quota => "Quota",
+        Why::LimitRange => "LimitRange",
+        Why::Infeasible => "Infeasible",
+        Why::Deferred => "Deferred",
+        Why::Failed => "Failed",
+        Why::Refused => "Refused",
+        Why::Restarts => "Restarts",
+        Why::BelowUse => "BelowUse",
+        Why::NoUsage => "NoUsage",
     }
 }
 

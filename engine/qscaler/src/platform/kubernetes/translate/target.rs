@@ -44,6 +44,7 @@ pub fn of_target(workload: &api::Workload) -> Result<Workload, Unfit> {
         offered: BTreeMap::new(),
         mode: spec.mode,
         pause: spec.pause,
+        sized: spec.vertical,
         namespace,
     })
 }
