@@ -17,9 +17,10 @@ use qscaler_protocol::name::WorkerId;
 use crate::fleet::{Inside, Member, Part, Process, Resizing, Seen};
 use crate::plan::Step;
 use crate::time::Time;
+use crate::vertical::reason::written;
 use crate::vertical::{Container, ContainerKind, Measured, OutOfMemory, Resource, Run, Sizes};
 
-pub use exact::{Exact, Whole};
+pub use exact::{Exact, Whole, in_words};
 pub use limits::Limits;
 pub use range::{Range, hold};
 
@@ -250,7 +251,7 @@ fn hindrance(at: &Looked<'_>, member: &Member, inside: &Inside, wanted: Exact) -
             let message = format!(
                 "the container {name} of {worker} uses more than the {} that it should get: it keeps its size \
                  until it uses less",
-                bytes(to)
+                written(Resource::Memory, to as f64)
             );
             Some(Hindrance { why: Why::BelowUse, message })
         }
@@ -301,15 +302,5 @@ fn can_be_replaced(hindrance: &Hindrance, member: &Member, now: Time) -> bool {
         | Why::Failed
         | Why::BelowUse
         | Why::NoUsage => false,
-    }
-}
-
-/// An amount of memory as a person reads it.
-pub fn bytes(amount: u64) -> String {
-    const MI: u64 = 1 << 20;
-    if amount.is_multiple_of(MI) {
-        format!("{}Mi", amount / MI)
-    } else {
-        format!("{:.1}Mi", amount as f64 / MI as f64)
     }
 }

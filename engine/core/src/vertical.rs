@@ -15,7 +15,7 @@
 
 mod amounts;
 mod evaluate;
-mod reason;
+pub(crate) mod reason;
 pub mod replay;
 mod target;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qscaler_core::decide::Decision;
 use qscaler_core::interrupted::Cause;
 use qscaler_core::plan::{RolloutState, Step};
-use qscaler_core::resize::{Exact, Hindrance};
+use qscaler_core::resize::{Exact, Hindrance, in_words};
 use qscaler_core::workload::Source;
 use qscaler_protocol::name::WorkerId;
 
@@ -218,7 +218,7 @@ impl Listen for Log {
             }
             Event::Sizes { workload, sizes } => match &sizes.hindrance {
                 Some(hindrance) => tracing::warn!(workload, why = ?hindrance.why, "{}", hindrance.message),
-                None => tracing::info!(workload, containers = ?sizes.containers, "sizes"),
+                None => tracing::info!(workload, containers = in_words(&sizes.containers), "sizes"),
             },
             Event::Interrupted { workload, worker, cause, tasks } => {
                 let (_, about) = cause.about();
@@ -265,7 +265,7 @@ fn log_step(workload: &str, step: &Step) {
         Step::Release { worker, .. } => tracing::info!(workload, %worker, "drained"),
         Step::Scale { from, to, .. } => tracing::info!(workload, from, to, "scale"),
         Step::Resize { worker, containers } => {
-            tracing::info!(workload, %worker, ?containers, "resize: nothing restarts");
+            tracing::info!(workload, %worker, containers = in_words(containers), "resize: nothing restarts");
         }
         Step::Mark { worker, marked } => tracing::debug!(workload, %worker, marked, "mark"),
         Step::Adopt { .. } => tracing::info!(workload, "begin an epoch on the control path"),

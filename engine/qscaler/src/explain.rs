@@ -11,7 +11,7 @@ use qscaler_cel::unit::write_duration;
 use qscaler_core::decide::Shown;
 use qscaler_core::plan::Step;
 use qscaler_core::record::Line;
-use qscaler_core::resize::{Exact, Whole, bytes};
+use qscaler_core::resize::{Exact, in_words};
 use qscaler_core::rule::Rule;
 use qscaler_core::signal::Sample;
 use qscaler_core::time::Time;
@@ -133,7 +133,7 @@ fn sizes(line: &Line) -> Rows {
     let row = |(name, target): (&String, &Target)| {
         let template = question.containers.get(name).map(|asked| asked.template).unwrap_or_default();
         let why: Vec<_> = [&target.reason].into_iter().chain(&target.problems).map(String::as_str).collect();
-        (name.clone(), shown(&target.over(template).into()), why.join("; "))
+        (name.clone(), Exact::from(target.over(template)).to_string(), why.join("; "))
     };
     sizes.containers.iter().map(row).collect()
 }
@@ -178,13 +178,8 @@ fn done(line: &Line) -> Rows {
                 },
             )),
             Step::Resize { worker, containers } => {
-                let sizes: Vec<_> =
-                    containers.iter().map(|(name, size)| format!("{name}: {}", shown(size))).collect();
-                Some((
-                    "resize".to_owned(),
-                    "1".to_owned(),
-                    format!("{worker}, in place: {}", sizes.join("; ")),
-                ))
+                let note = format!("{worker}, in place: {}", in_words(containers));
+                Some(("resize".to_owned(), "1".to_owned(), note))
             }
             Step::Start { .. }
             | Step::Mark { .. }
@@ -194,18 +189,6 @@ fn done(line: &Line) -> Rows {
         });
     }
     rows
-}
-
-/// `cpu 250m, memory 64Mi to 128Mi`.
-fn shown(size: &Exact) -> String {
-    let amounts = |name: &str, of: Whole, text: fn(u64) -> String| match (of.request, of.limit) {
-        (None, None) => None,
-        (Some(request), Some(limit)) => Some(format!("{name} {} to {}", text(request), text(limit))),
-        (Some(request), None) => Some(format!("{name} {}", text(request))),
-        (None, Some(limit)) => Some(format!("{name} up to {}", text(limit))),
-    };
-    let both = [amounts("cpu", size.cpu, |it| format!("{it}m")), amounts("memory", size.memory, bytes)];
-    both.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn with_unit(shown: &Shown, of: Option<Type>) -> String {

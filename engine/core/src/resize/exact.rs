@@ -1,7 +1,11 @@
 //! Amounts as an API server takes them: whole thousandths of a core, whole bytes.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::vertical::reason::written;
 use crate::vertical::{Amounts, Resource, Resources};
 
 /// Requests and limits of a container in whole numbers; none where there is none.
@@ -63,6 +67,29 @@ impl Exact {
         };
         Self { cpu: over(self.cpu, before.cpu), memory: over(self.memory, before.memory) }
     }
+}
+
+/// `cpu 250m, memory 64Mi to 128Mi`.
+impl fmt::Display for Exact {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amounts = |resource: Resource, name: &str, unit: f64| {
+            let text = |amount: u64| written(resource, amount as f64 / unit);
+            match (self.of(resource).request, self.of(resource).limit) {
+                (None, None) => None,
+                (Some(request), Some(limit)) => Some(format!("{name} {} to {}", text(request), text(limit))),
+                (Some(request), None) => Some(format!("{name} {}", text(request))),
+                (None, Some(limit)) => Some(format!("{name} up to {}", text(limit))),
+            }
+        };
+        let both = [amounts(Resource::Cpu, "cpu", MILLI), amounts(Resource::Memory, "memory", 1.0)];
+        to.write_str(&both.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// `worker: memory 64Mi; side: cpu 5m`.
+pub fn in_words(containers: &BTreeMap<String, Exact>) -> String {
+    let words = containers.iter().map(|(name, size)| format!("{name}: {size}"));
+    words.collect::<Vec<_>>().join("; ")
 }
 
 impl From<Resources> for Exact {

@@ -1,6 +1,7 @@
 //! What the LimitRanges of a namespace allow a container: a target is moved into that, and it is told.
 
-use super::{Hindrance, Why, bytes};
+use super::{Hindrance, Why};
+use crate::vertical::reason::written;
 use crate::vertical::{Amounts, Resource, Sizes};
 
 /// What one LimitRange says of one resource of a container, in its base unit.
@@ -57,9 +58,10 @@ impl Range {
         let is_max = is_less(given.request, wanted.request) || is_less(given.limit, wanted.limit);
         let (field, bound) = if is_max { ("max", self.max) } else { ("min", self.min) };
         let (least, change) = if is_max { ("at most", "raise") } else { ("at least", "lower") };
-        let (resource, bound) = match self.resource {
-            Resource::Cpu => ("cpu", format!("{}m", (bound.unwrap_or_default() * 1000.0).round())),
-            Resource::Memory => ("memory", bytes(bound.unwrap_or_default() as u64)),
+        let bound = written(self.resource, bound.unwrap_or_default());
+        let resource = match self.resource {
+            Resource::Cpu => "cpu",
+            Resource::Memory => "memory",
         };
         let name = &self.name;
         let message = format!(

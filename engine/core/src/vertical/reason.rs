@@ -3,7 +3,7 @@
 use super::{Amounts, Resource};
 
 /// An amount as Kubernetes writes it, with at most two digits behind the point.
-pub(super) fn written(resource: Resource, value: f64) -> String {
+pub(crate) fn written(resource: Resource, value: f64) -> String {
     if resource == Resource::Cpu {
         return format!("{}m", short(value * 1000.0));
     }

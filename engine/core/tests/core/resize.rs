@@ -6,8 +6,7 @@ use std::time::Duration;
 use qscaler_core::fleet::{Inside, Member, Part, Process, Resizing, Restarts, Seen};
 use qscaler_core::plan::Step;
 use qscaler_core::resize::{
-    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, bytes, containers, hold,
-    resizes,
+    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, containers, hold, resizes,
 };
 use qscaler_core::time::Time;
 use qscaler_core::vertical::{
@@ -388,7 +387,9 @@ fn a_worker_whose_process_has_ended_is_made_anew_with_its_size() {
 }
 
 #[test]
-fn amounts_of_memory_are_read_by_people() {
-    assert_eq!(bytes(64 << 20), "64Mi");
-    assert_eq!(bytes(100_000_000), "95.4Mi");
+fn amounts_are_read_by_people() {
+    let cpu = Whole { request: Some(250), limit: None };
+    assert_eq!(Exact { cpu, ..exact(64, 1024) }.to_string(), "cpu 250m, memory 64Mi to 1Gi");
+    let memory = Whole { request: None, limit: Some(100_000_000) };
+    assert_eq!(Exact { memory, ..Exact::default() }.to_string(), "memory up to 95.37Mi");
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use qscaler_core::resize::Exact;
+use qscaler_core::resize::{Exact, in_words};
 
 use super::objects::{Kind, Object, Objects};
 use super::pods::{OWNER_LABEL, resources};
@@ -245,8 +245,7 @@ fn notices(before: &News, report: &Report) -> Vec<Notice> {
     }
     let sizes = |news: &News| news.sizes.as_ref().map(|sizes| sizes.containers.clone());
     if let Some(to) = sizes(&report.news).filter(|to| !to.is_empty() && sizes(before).as_ref() != Some(to)) {
-        let note: Value = to.iter().map(|(name, size)| container(name, *size)).collect();
-        notices.push(notice(EventType::Normal, "Resized", &note.to_string(), "Resize"));
+        notices.push(notice(EventType::Normal, "Resized", &in_words(to), "Resize"));
     }
     let before = before.conditions();
     for now in report.news.conditions() {

@@ -24,13 +24,22 @@ pub(super) fn read(resource: Resource, text: &str) -> Option<f64> {
 /// Amounts as `resources` of a container; what is none is left out.
 pub(in super::super) fn resources(of: Exact) -> Value {
     let amounts = |pick: fn(Whole) -> Option<u64>| {
-        let one = |resource, unit: &str| {
+        let one = |resource| {
             let amount = pick(of.of(resource))?;
-            Some((name(resource).to_owned(), json!(format!("{amount}{unit}"))))
+            Some((name(resource).to_owned(), json!(written(resource, amount))))
         };
-        [one(Resource::Cpu, "m"), one(Resource::Memory, "")].into_iter().flatten().collect::<Map<_, _>>()
+        [Resource::Cpu, Resource::Memory].into_iter().filter_map(one).collect::<Map<_, _>>()
     };
     json!({"requests": amounts(|it| it.request), "limits": amounts(|it| it.limit)})
+}
+
+fn written(resource: Resource, amount: u64) -> String {
+    const MI: u64 = 1 << 20;
+    match resource {
+        Resource::Cpu => format!("{amount}m"),
+        Resource::Memory if amount > 0 && amount.is_multiple_of(MI) => format!("{}Mi", amount / MI),
+        Resource::Memory => amount.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -62,9 +71,9 @@ mod tests {
 
     #[test]
     fn what_is_none_is_left_out() {
-        let memory = Whole { request: Some(1024), limit: None };
+        let memory = Whole { request: Some(64 << 20), limit: None };
         let cpu = Whole { request: Some(5), limit: Some(10) };
-        let expected = json!({"requests": {"cpu": "5m", "memory": "1024"}, "limits": {"cpu": "10m"}});
+        let expected = json!({"requests": {"cpu": "5m", "memory": "64Mi"}, "limits": {"cpu": "10m"}});
         assert_eq!(resources(Exact { cpu, memory }), expected);
     }
 }
