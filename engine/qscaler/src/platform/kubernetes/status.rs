@@ -245,7 +245,7 @@ fn notices(before: &News, report: &Report) -> Vec<Notice> {
     }
     let sizes = |news: &News| news.sizes.as_ref().map(|sizes| sizes.containers.clone());
     if let Some(to) = sizes(&report.news).filter(|to| !to.is_empty() && sizes(before).as_ref() != Some(to)) {
-        notices.push(notice(EventType::Normal, "Resized", &in_words(to), "Resize"));
+        notices.push(notice(EventType::Normal, "Resized", &in_words(&to), "Resize"));
     }
     let before = before.conditions();
     for now in report.news.conditions() {
