@@ -2,7 +2,8 @@
 //! sleeps that long and writes down when it began and ended. With `DIARIST_HANGS` it stops for ever
 //! after its first fetch: the queue system has given a task away, and the worker does not know it yet. With
 //! `DIARIST_EATS` the first attempt of each task takes so many MiB of memory; a task that is a text
-//! `ID MILLISECONDS MIB` takes them at every attempt.
+//! `ID MILLISECONDS MIB` takes them at every attempt, and with a fourth word, `slowly`, over all that time. With
+//! `DIARIST_KEEPS` it takes so many MiB before it does anything, and keeps them.
 
 use std::error::Error;
 use std::fs::File;
@@ -32,6 +33,8 @@ impl Diary {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let keeps: usize = std::env::var("DIARIST_KEEPS").map_or(Ok(0), |it| it.parse())?;
+    let kept: Vec<_> = (0..keeps).map(|_| vec![1_u8; 1 << 20]).collect();
     let diary = Arc::new(Diary::open()?);
     let lease = std::env::var("DIARIST_LEASE_MS")?.parse()?;
     let settings = Settings::from_environment()?.lease(Duration::from_millis(lease));
@@ -45,6 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Worker::new(queue, settings).on_shutdown(async move || hook.write("hook").unwrap_or_default());
     let ended = worker.run(move |task| work(Arc::clone(&diary), task)).await?;
     last.write(&format!("left {} {}", ended.claim.map_or(0, |claim| claim.0), ended.late_acks))?;
+    drop(kept);
     Ok(())
 }
 

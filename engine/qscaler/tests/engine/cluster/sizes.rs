@@ -151,13 +151,35 @@ async fn a_worker_that_was_killed_for_want_of_memory_gets_more_and_ends_its_task
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_at_once_is_made_anew_with_more_and_no_kill_feeds_the_next() {
+async fn a_task_that_takes_its_memory_at_once_is_tried_again_with_more_and_no_kill_feeds_the_next() {
     let (shop, engine) = open(|it| it["spec"]["params"] = json!({"worker": "32Mi", "maxReplicas": 1})).await;
     push_hungry(&shop, 500, "100");
     shop.until("the task is done", async |shop| shop.lived().values().any(|task| task.ended == 1)).await;
     // What a kill at 64 Mi asks for: 164 Mi, and twice that as a limit.
     let limit = told_limit(&shop).await.unwrap();
     assert!((300 * MI..=328 * MI).contains(&limit), "{limit}");
+    shop.close(engine).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_before_it_begins_is_made_anew_with_more() {
+    let (shop, engine) = open(|it| {
+        it["spec"]["scaleConfig"]["minReplicas"] = json!(1);
+        it["spec"]["params"] = json!({"minReplicas": 1, "maxReplicas": 1, "worker": "32Mi"});
+        let environment = it["spec"]["podSpec"]["containers"][0]["env"].as_array_mut().unwrap();
+        environment.push(json!({"name": "DIARIST_KEEPS", "value": "100"}));
+    })
+    .await;
+    shop.until("it is there", async |shop| pod(shop).await.is_some()).await;
+    let first = pod(&shop).await.unwrap();
+    shop.push("mail", 1, 100..101);
+    shop.until("another one has done the task", async |shop| shop.ended() == 1).await;
+    let second = pod(&shop).await.unwrap_or_else(|| panic!("{}", shop.log("engine")));
+    assert_ne!(second.uid(), first.uid());
+    let (_, limit) = asked(&second, "worker").unwrap();
+    assert!((300 * MI..=328 * MI).contains(&limit), "{limit}");
+    assert!(status(&second, "worker").is_none_or(|it| it.restart_count == 0), "it was born with it");
+    shop.every_task_was_done_once(1);
     shop.close(engine).await;
 }
 
