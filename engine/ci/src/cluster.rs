@@ -10,6 +10,9 @@ use crate::servers;
 /// Tests that need the cluster stand in modules of this name.
 pub(crate) const TESTS: &str = "cluster::";
 
+/// So many of them run at once: for the most part each waits for the cluster.
+const AT_ONCE: usize = 4;
+
 /// All programs at once and with their examples, which is how the tests are built: nothing is built twice.
 const BUILD: &str = "build --release --workspace --bins --examples";
 
@@ -46,7 +49,7 @@ pub(crate) fn commands() -> Vec<Line> {
     let mut lines = vec![down(), cargo(BUILD)];
     lines.extend(IMAGES.iter().map(Image::line));
     lines.push(command("up", &format!("{} {}", folder(), images.join(" "))));
-    let tests = cargo(&format!("test --release --workspace -- {TESTS}"));
+    let tests = cargo(&format!("test --release --workspace -- {TESTS} --test-threads {AT_ONCE}"));
     lines.push(tests.with("QSCALER_CLUSTER", folder()).with("KUBECONFIG", folder() + "/admin.kubeconfig"));
     lines
 }

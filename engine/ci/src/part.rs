@@ -51,7 +51,7 @@ impl Part {
         let minutes = match self {
             Part::Rust => 30,
             Part::Queues => 10,
-            Part::Cluster => 20,
+            Part::Cluster => 30,
             Part::Python => 8,
         };
         let minutes = if settings.full { 4 * minutes } else { minutes };
