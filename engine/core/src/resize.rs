@@ -22,7 +22,7 @@ use crate::vertical::{Container, ContainerKind, Measured, OutOfMemory, Resource,
 
 pub use exact::{Exact, Whole, in_words};
 pub use limits::Limits;
-pub use range::{Range, hold};
+pub use range::{Range, hold_to_ranges};
 
 /// A resize that the machine puts off for so long is not waited for where a worker can be replaced.
 const DEFERRED_MAX: Duration = Duration::from_secs(300);
@@ -166,15 +166,29 @@ pub fn resizes(at: &Looked<'_>) -> Resizes {
 /// Whether a worker whose process has ended should rather be a new one: before it is started again it may have no
 /// other size, and a new one has it from the beginning.
 fn is_born_better(at: &Looked<'_>, member: &Member) -> bool {
-    let differs = |part: &Part| {
-        let target = at.sizes.containers.get(&part.name)?;
-        let inside = member.seen.containers.iter().find(|it| it.name == part.name)?;
-        let before = Exact::from(inside.asked);
-        let is_due = target.resize.contains(&member.seen.id);
-        Some(is_due && !Exact::from(target.over(part.template)).over(before).is_near(&before))
-    };
     matches!(member.seen.process, Process::BackOff { .. })
-        && at.parts.iter().filter_map(differs).any(|differs| differs)
+        && at.parts.iter().filter_map(|part| due(at, member, part)).any(|due| !due.is_near())
+}
+
+/// A container that is to have what the rule says now.
+struct Due<'a> {
+    inside: &'a Inside,
+    before: Exact,
+    wanted: Exact,
+}
+
+impl Due<'_> {
+    fn is_near(&self) -> bool {
+        self.wanted.is_near(&self.before)
+    }
+}
+
+fn due<'a>(at: &Looked<'_>, member: &'a Member, part: &Part) -> Option<Due<'a>> {
+    let target = at.sizes.containers.get(&part.name)?;
+    let inside = member.seen.containers.iter().find(|it| it.name == part.name)?;
+    let before = Exact::from(inside.asked);
+    let wanted = Exact::from(target.over(part.template)).over(before);
+    target.resize.contains(&member.seen.id).then_some(Due { inside, before, wanted })
 }
 
 /// One is replaced at a time: the one that is asked already, else the oldest, once nobody is on the way out.
@@ -197,21 +211,15 @@ fn changes(at: &Looked<'_>, member: &Member) -> (BTreeMap<String, Exact>, Vec<Hi
     let (mut containers, mut hindrances) = (BTreeMap::new(), vec![]);
     let mut waits = false;
     for part in at.parts.iter().filter(|part| part.kind != ContainerKind::Init) {
-        let Some(target) = at.sizes.containers.get(&part.name) else { continue };
-        let Some(inside) = member.seen.containers.iter().find(|it| it.name == part.name) else { continue };
-        if inside.down || !target.resize.contains(&member.seen.id) {
-            continue;
-        }
-        let before = Exact::from(inside.asked);
-        let wanted = Exact::from(target.over(part.template)).over(before);
-        if wanted.is_near(&before) {
+        let Some(due) = due(at, member, part).filter(|due| !due.inside.down) else { continue };
+        if due.is_near() {
             waits = true;
             continue;
         }
-        match hindrance(at, member, inside, wanted) {
+        match hindrance(at, member, &due) {
             Some(hindrance) => hindrances.push(hindrance),
             None => {
-                containers.insert(part.name.clone(), wanted);
+                containers.insert(part.name.clone(), due.wanted);
             }
         }
     }
@@ -226,8 +234,8 @@ fn changes(at: &Looked<'_>, member: &Member) -> (BTreeMap<String, Exact>, Vec<Hi
 }
 
 /// Why a container is not changed in place.
-fn hindrance(at: &Looked<'_>, member: &Member, inside: &Inside, wanted: Exact) -> Option<Hindrance> {
-    let before = Exact::from(inside.asked);
+fn hindrance(at: &Looked<'_>, member: &Member, due: &Due<'_>) -> Option<Hindrance> {
+    let Due { inside, before, wanted } = due;
     let (worker, name) = (&member.seen.name, &inside.name);
     let restarts = [Resource::Cpu, Resource::Memory]
         .into_iter()

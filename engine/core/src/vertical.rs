@@ -289,20 +289,22 @@ impl Amounts {
     }
 }
 
+impl Resource {
+    /// What it is called in manifests, rules and sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Resource::Cpu => "cpu",
+            Resource::Memory => "memory",
+        }
+    }
+}
+
 impl Resources {
     /// Request and limit of one resource.
     pub fn of(&self, resource: Resource) -> Amounts {
         match resource {
             Resource::Cpu => self.cpu,
             Resource::Memory => self.memory,
-        }
-    }
-
-    /// Request and limit of one resource, to be set.
-    pub fn of_mut(&mut self, resource: Resource) -> &mut Amounts {
-        match resource {
-            Resource::Cpu => &mut self.cpu,
-            Resource::Memory => &mut self.memory,
         }
     }
 }

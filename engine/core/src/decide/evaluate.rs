@@ -70,6 +70,11 @@ impl Slots {
         expression.evaluate(self).map_err(|fault| self.explain(&fault, what))
     }
 
+    pub(crate) fn number(&self, expression: &Expression, name: &str) -> Result<f64, Why> {
+        let value = self.evaluate(expression, || name.to_owned())?;
+        value.number().ok_or_else(|| Why::Fault(format!("{name}: not a number")))
+    }
+
     fn explain(&self, fault: &Fault, what: impl Fn() -> String) -> Why {
         match fault.kind {
             FaultKind::Absent(slot) => {
@@ -121,8 +126,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn number(&self, expression: &Expression, name: &str) -> Result<f64, Why> {
-        let value = self.evaluate(expression, || name.to_owned())?;
-        value.number().ok_or_else(|| Why::Fault(format!("{name}: not a number")))
+        self.slots.number(expression, name)
     }
 
     pub(super) fn desired(&self) -> Result<f64, Why> {

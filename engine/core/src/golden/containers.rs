@@ -163,7 +163,7 @@ impl Run<'_> {
         (wanted, target): (&ExpectedAmounts, &Target),
         outcome: &mut Outcome,
     ) {
-        let field = if resource == Resource::Cpu { "cpu" } else { "memory" };
+        let field = resource.name();
         let sized = target.of(resource);
         let found = sized.map_or_else(Amounts::default, |sized| sized.amounts);
         let about = (at, target.reason.as_str());

@@ -72,7 +72,8 @@ impl Exact {
 /// `cpu 250m, memory 64Mi to 128Mi`.
 impl fmt::Display for Exact {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amounts = |resource: Resource, name: &str, unit: f64| {
+        let amounts = |resource: Resource, unit: f64| {
+            let name = resource.name();
             let text = |amount: u64| written(resource, amount as f64 / unit);
             match (self.of(resource).request, self.of(resource).limit) {
                 (None, None) => None,
@@ -81,7 +82,7 @@ impl fmt::Display for Exact {
                 (None, Some(limit)) => Some(format!("{name} up to {}", text(limit))),
             }
         };
-        let both = [amounts(Resource::Cpu, "cpu", MILLI), amounts(Resource::Memory, "memory", 1.0)];
+        let both = [amounts(Resource::Cpu, MILLI), amounts(Resource::Memory, 1.0)];
         to.write_str(&both.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }

@@ -20,7 +20,7 @@ pub struct Range {
 }
 
 /// Moves targets into what these allow. Returns what was moved for which.
-pub fn hold(ranges: &[Range], sizes: &mut Sizes) -> Vec<Hindrance> {
+pub fn hold_to_ranges(ranges: &[Range], sizes: &mut Sizes) -> Vec<Hindrance> {
     let mut hindrances = vec![];
     for (container, target) in &mut sizes.containers {
         for range in ranges {
@@ -59,11 +59,7 @@ impl Range {
         let (field, bound) = if is_max { ("max", self.max) } else { ("min", self.min) };
         let (least, change) = if is_max { ("at most", "raise") } else { ("at least", "lower") };
         let bound = written(self.resource, bound.unwrap_or_default());
-        let resource = match self.resource {
-            Resource::Cpu => "cpu",
-            Resource::Memory => "memory",
-        };
-        let name = &self.name;
+        let (resource, name) = (self.resource.name(), &self.name);
         let message = format!(
             "the LimitRange `{name}` gives a container {least} {bound} of {resource}, and the rule asks for something \
              else for {container}: {change} it there, or write `{field}: {bound}` for {resource} in the rule's `resources`"

@@ -63,8 +63,7 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn number(&self, expression: &Expression, name: &str) -> Result<f64, Why> {
-        let value = self.slots.evaluate(expression, || name.to_owned())?;
-        value.number().ok_or_else(|| Why::Fault(format!("{name}: not a number")))
+        self.slots.number(expression, name)
     }
 
     pub(super) fn holds(&self, expression: &Expression, name: &str) -> Result<bool, Why> {

@@ -20,7 +20,7 @@ fn short(number: f64) -> String {
 
 /// Request and limit.
 pub(super) fn amounts(resource: Resource, amounts: Amounts) -> String {
-    let name = if resource == Resource::Cpu { "cpu" } else { "memory" };
+    let name = resource.name();
     let request = amounts.request.map_or("none".to_owned(), |it| written(resource, it));
     match amounts.limit {
         Some(limit) => format!("{name} {request} of at most {}", written(resource, limit)),

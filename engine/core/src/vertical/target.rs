@@ -56,7 +56,7 @@ pub(super) fn target(
 }
 
 fn name(resource: Resource, field: &str) -> String {
-    format!("{}.{field}", if resource == Resource::Cpu { "cpu" } else { "memory" })
+    format!("{}.{field}", resource.name())
 }
 
 impl Draft<'_> {

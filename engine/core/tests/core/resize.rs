@@ -6,7 +6,8 @@ use std::time::Duration;
 use qscaler_core::fleet::{Inside, Member, Part, Process, Resizing, Restarts, Seen};
 use qscaler_core::plan::Step;
 use qscaler_core::resize::{
-    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, containers, hold, resizes,
+    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Whole, Why, births, containers, hold_to_ranges,
+    resizes,
 };
 use qscaler_core::time::Time;
 use qscaler_core::vertical::{
@@ -294,7 +295,7 @@ fn what_a_namespace_allows_bounds_a_target_and_is_told_with_what_to_type() {
     };
     let mut held = |ranges: &[Range], amounts: Amounts| {
         world.want(amounts);
-        let told = hold(ranges, &mut world.sizes);
+        let told = hold_to_ranges(ranges, &mut world.sizes);
         let sized = world.sizes.containers["worker"].memory.clone().unwrap();
         (sized.amounts, told.into_iter().next().map(|it| (it.why, it.message)))
     };

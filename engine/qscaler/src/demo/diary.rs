@@ -65,17 +65,19 @@ pub fn read(folder: &Path) -> Result<Vec<Vec<Line>>, String> {
     }
     for entry in fs::read_dir(folder).map_err(failed)? {
         let text = fs::read_to_string(entry.map_err(failed)?.path()).map_err(failed)?;
-        // A line without its end is still being written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         diaries.push(
-            whole
-                .lines()
+            whole_lines(&text)
                 .map(parse)
                 .collect::<Option<Vec<_>>>()
                 .ok_or("a diary holds a line that is none")?,
         );
     }
     Ok(diaries)
+}
+
+/// The lines of a file that somebody writes meanwhile: one without its end is still being written.
+pub fn whole_lines(text: &str) -> std::str::Lines<'_> {
+    text.rfind('\n').map_or("", |end| &text[..end]).lines()
 }
 
 fn parse(line: &str) -> Option<Line> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use qscaler_core::fleet::{Part, Process};
 use qscaler_core::plan::{Plan, Rollout};
 use qscaler_core::resize::{
-    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Why, births, containers, hold as hold_to, resizes,
+    Exact, Hindrance, Limits, Looked, Range, Resizes, Used, Why, births, containers, hold_to_ranges, resizes,
 };
 use qscaler_core::rule::Policy;
 use qscaler_core::time::Time;
@@ -90,8 +90,12 @@ impl Sizing {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hold {
@@ -145,7 +149,7 @@ impl Keeper {
         };
         let mut sizes = self.answer(hold, observed, decided, &parts);
         let bound = match &hold.sizing.lock().terms {
-            Some((terms, _)) => hold_to(&terms.ranges, &mut sizes),
+            Some((terms, _)) => hold_to_ranges(&terms.ranges, &mut sizes),
             None => vec![],
         };
         let mut resizes = look(hold, observed, &parts, &sizes);
@@ -172,9 +176,8 @@ impl Keeper {
 
     /// Asks the rule.
     fn answer(&self, hold: &mut Hold, observed: &Observed, decided: &Decided, parts: &[Part]) -> Sizes {
-        let known = Arc::clone(&hold.sizing.known);
-        let used = &known.lock().unwrap_or_else(PoisonError::into_inner).used;
-        let containers = containers(parts, &observed.fleet, used, &mut hold.sizing.limits);
+        let Sizing { known, limits, .. } = &mut hold.sizing;
+        let containers = containers(parts, &observed.fleet, &lock(known).used, limits);
         let (policy, memory) = (&decided.policy, &mut hold.memory);
         memory.feed_containers(policy, &containers, &decided.samples, observed.now);
         let at = (observed.now, self.ports.clock.wall());
@@ -294,13 +297,12 @@ pub(super) fn says_sizes(policy: &Policy) -> bool {
 
 /// Asks the platform what others have to say, and what the containers use.
 async fn ask(known: &Mutex<Known>, ports: &Ports, uid: &WorkloadUid) {
-    let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
     let now = ports.clock.now();
-    let is_due = lock().terms.as_ref().is_none_or(|(_, at)| now.since(*at) >= TERMS_EVERY);
+    let is_due = lock(known).terms.as_ref().is_none_or(|(_, at)| now.since(*at) >= TERMS_EVERY);
     // What was said last holds until something else is known.
     let terms = if is_due { Some(terms(ports, uid).await) } else { None };
     let used = ports.platform.usage(uid).await;
-    let mut known = lock();
+    let mut known = lock(known);
     known.asking = false;
     known.failure = None;
     match terms {

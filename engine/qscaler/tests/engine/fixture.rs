@@ -31,8 +31,7 @@ pub(crate) fn counts(whole: u64) -> u64 {
 /// line's end is still being written.
 pub(crate) fn whole_lines(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(str::to_owned).collect()
+    diary::whole_lines(&text).map(str::to_owned).collect()
 }
 
 /// Waits until something is so, looking often; fails with `what` after a time that no sound machine needs.

@@ -13,10 +13,10 @@ use super::quantity;
 
 /// The containers of a pod template, as they are written.
 pub(in super::super) fn parts(pod_spec: &Value) -> Vec<Part> {
-    let of = |field: &str| pod_spec[field].as_array().cloned().unwrap_or_default();
+    let of = |field: &str| pod_spec[field].as_array().into_iter().flatten();
     let part = |container: &Value, kind| {
-        let amount = |of: &str, resource| {
-            let written = &container["resources"][of][name(resource)];
+        let amount = |of: &str, resource: Resource| {
+            let written = &container["resources"][of][resource.name()];
             let text = written.as_str().map_or_else(|| written.to_string(), str::to_owned);
             quantity::read(resource, &text)
         };
@@ -25,10 +25,9 @@ pub(in super::super) fn parts(pod_spec: &Value) -> Vec<Part> {
         let template = Resources { cpu: amounts(Resource::Cpu), memory: amounts(Resource::Memory) };
         Some(Part { name: container["name"].as_str()?.to_owned(), kind, template: complete(template) })
     };
-    let before = of("initContainers");
-    let before = before.iter().filter_map(|it| part(it, kind(it["restartPolicy"].as_str())));
-    let main = of("containers");
-    before.chain(main.iter().filter_map(|it| part(it, ContainerKind::Main))).collect()
+    let before = of("initContainers").filter_map(|it| part(it, kind(it["restartPolicy"].as_str())));
+    let main = of("containers").filter_map(|it| part(it, ContainerKind::Main));
+    before.chain(main).collect()
 }
 
 /// The containers of a pod.
@@ -41,12 +40,13 @@ pub(super) fn inside(pod: &Pod) -> Vec<Inside> {
         let status = before.iter().chain(main).find(|it| it.name == container.name);
         let asked = container.resources.as_ref().map(resources).unwrap_or_default();
         let applied = status.and_then(|it| it.resources.as_ref()).map(resources);
+        let since = status.and_then(since);
         Inside {
             name: container.name.clone(),
             asked,
             applied,
-            since: status.and_then(since),
-            down: spec.node_name.is_some() && status.and_then(since).is_none(),
+            since,
+            down: spec.node_name.is_some() && since.is_none(),
             restarts: restarts(container),
             kill: status.and_then(|status| kill(status, applied.unwrap_or(asked))),
         }
@@ -75,20 +75,10 @@ fn kind(restart_policy: Option<&str>) -> ContainerKind {
     if restart_policy == Some("Always") { ContainerKind::Sidecar } else { ContainerKind::Init }
 }
 
-/// What a resource is called in a manifest.
-pub(super) fn name(resource: Resource) -> &'static str {
-    match resource {
-        Resource::Cpu => "cpu",
-        Resource::Memory => "memory",
-    }
-}
-
 fn resources(of: &ResourceRequirements) -> Resources {
-    let amounts = |resource| {
-        let amount = |of: Option<
-            &std::collections::BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-        >| { quantity::read(resource, &of?.get(name(resource))?.0) };
-        Amounts { request: amount(of.requests.as_ref()), limit: amount(of.limits.as_ref()) }
+    let amounts = |resource| Amounts {
+        request: quantity::of(resource, of.requests.as_ref()),
+        limit: quantity::of(resource, of.limits.as_ref()),
     };
     Resources { cpu: amounts(Resource::Cpu), memory: amounts(Resource::Memory) }
 }
@@ -106,10 +96,10 @@ fn since(status: &ContainerStatus) -> Option<Time> {
 
 fn restarts(container: &Container) -> Restarts {
     let policies = container.resize_policy.as_deref().unwrap_or_default();
-    let restarts = |resource| {
+    let restarts = |resource: Resource| {
         policies
             .iter()
-            .any(|it| it.resource_name == name(resource) && it.restart_policy == "RestartContainer")
+            .any(|it| it.resource_name == resource.name() && it.restart_policy == "RestartContainer")
     };
     Restarts { cpu: restarts(Resource::Cpu), memory: restarts(Resource::Memory) }
 }

@@ -1,11 +1,12 @@
 //! Amounts of processor and memory as Kubernetes writes them.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use qscaler_cel::unit;
 use qscaler_core::resize::{Exact, Whole};
 use qscaler_core::vertical::Resource;
 use serde_json::{Map, Value, json};
-
-use super::containers::name;
 
 /// Reads an amount in cores or bytes; none where it cannot be read.
 pub(super) fn read(resource: Resource, text: &str) -> Option<f64> {
@@ -21,12 +22,17 @@ pub(super) fn read(resource: Resource, text: &str) -> Option<f64> {
     known.or_else(finer).or_else(plain)
 }
 
+/// The amount of a resource among those that are written; none where it is not there or cannot be read.
+pub(super) fn of(resource: Resource, written: Option<&BTreeMap<String, Quantity>>) -> Option<f64> {
+    read(resource, &written?.get(resource.name())?.0)
+}
+
 /// Amounts as `resources` of a container; what is none is left out.
 pub(in super::super) fn resources(of: Exact) -> Value {
     let amounts = |pick: fn(Whole) -> Option<u64>| {
         let one = |resource| {
             let amount = pick(of.of(resource))?;
-            Some((name(resource).to_owned(), json!(written(resource, amount))))
+            Some((resource.name().to_owned(), json!(written(resource, amount))))
         };
         [Resource::Cpu, Resource::Memory].into_iter().filter_map(one).collect::<Map<_, _>>()
     };

@@ -7,7 +7,6 @@ use kube::{Client, ResourceExt};
 use qscaler_core::resize::Range;
 use qscaler_core::vertical::Resource;
 
-use super::containers::name;
 use super::quantity;
 use crate::platform::kubernetes::failed;
 use crate::ports::Asked;
@@ -22,19 +21,12 @@ pub(super) async fn ranges(client: &Client, namespace: &str) -> Asked<Vec<Range>
 
 fn of_containers(of: &LimitRange) -> Vec<Range> {
     let limits = of.spec.iter().flat_map(|spec| &spec.limits).filter(|limit| limit.type_ == "Container");
-    let range = |(limit, resource): (&LimitRangeItem, Resource)| {
-        let amount = |of: &Option<std::collections::BTreeMap<_, _>>| {
-            let quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity =
-                of.as_ref()?.get(name(resource))?;
-            quantity::read(resource, &quantity.0)
-        };
-        Range {
-            name: of.name_any(),
-            resource,
-            min: amount(&limit.min),
-            max: amount(&limit.max),
-            default: amount(&limit.default),
-        }
+    let range = |(limit, resource): (&LimitRangeItem, Resource)| Range {
+        name: of.name_any(),
+        resource,
+        min: quantity::of(resource, limit.min.as_ref()),
+        max: quantity::of(resource, limit.max.as_ref()),
+        default: quantity::of(resource, limit.default.as_ref()),
     };
     limits.flat_map(|limit| [(limit, Resource::Cpu), (limit, Resource::Memory)]).map(range).collect()
 }

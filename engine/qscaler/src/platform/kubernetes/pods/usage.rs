@@ -45,8 +45,8 @@ pub(super) async fn usage(client: &Client, namespace: &str, selector: &str, pods
         let Some(at) = at.map(|at| Time(at.as_millisecond())).filter(|at| at >= since) else { continue };
         for container in metrics.data["containers"].as_array().into_iter().flatten() {
             let Some(name) = container["name"].as_str() else { continue };
-            let amount = |resource, name: &str| quantity::read(resource, container["usage"][name].as_str()?);
-            let (cpu, memory) = (amount(Resource::Cpu, "cpu"), amount(Resource::Memory, "memory"));
+            let amount = |of: Resource| quantity::read(of, container["usage"][of.name()].as_str()?);
+            let (cpu, memory) = (amount(Resource::Cpu), amount(Resource::Memory));
             used.insert((worker.clone(), name.to_owned()), Measured { at, cpu, memory });
         }
     }
